@@ -1,0 +1,34 @@
+"""ComSL: speech translation composed of a pretrained speech model and a pretrained text model.
+
+Importing this package loads nothing heavy: ``comsl.translate`` brings in torch when it is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from comsl.inference.translate import FileResult
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "translate"]
+
+
+def translate(
+    files: Iterable[str | Path], source: str, target: str = "en", *, model: str | Path | None = None, **options: Any
+) -> Iterator[FileResult]:
+    """Translate audio files, one result a file in the order of ``files``.
+
+    Args:
+        files: audio files of any length, rate and number of channels.
+        source: language spoken ("de").
+        target: language to translate into.
+        model: hub id or directory of a ComSL model; None is the small one that ships with the package.
+        options: as of :meth:`comsl.inference.translate.Translator.translate`.
+    """
+    from comsl.inference.translate import Translator
+
+    yield from Translator.from_pretrained(model).translate(files, source, target, **options)
