@@ -1,0 +1,50 @@
+# make demo    install, then show the whole path on a small world (about 12 minutes on 2 cores)
+# make test    install, then lint, types and the fast tests
+# make slow    the tests that take minutes
+# make lint    ruff, mypy and the import contract only
+# make clean   remove .venv and caches
+#
+# PYTHON chooses the interpreter the environment is made from, VENV where it lies.
+
+PYTHON ?= python3
+VENV ?= .venv
+JOBS ?= 2
+BIN := $(VENV)/bin
+# Two test processes on two cores: more threads in each of them only wait for one another.
+TEST_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
+
+.PHONY: demo test slow lint clean
+.DELETE_ON_ERROR:
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit("make: Python 3.11 or newer is needed, $(PYTHON) is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed: requirements.txt pyproject.toml $(VENV)/.created
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
+	@touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/comsl demo
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy comsl
+
+# The tests come last, so that their summary is the last thing on the screen.
+test: lint
+	$(TEST_ENV) $(BIN)/python -m pytest -n $(JOBS) --durations=10 tests
+
+slow: $(VENV)/.installed-dev
+	$(TEST_ENV) $(BIN)/python -m pytest -m slow --durations=10 tests
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
