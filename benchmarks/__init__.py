@@ -1,0 +1,1 @@
+"""What the performance pages quote, rerun by one command each."""

@@ -1,0 +1,237 @@
+"""The joint module: independent of padding, only what is read is computed, and the published numbers."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import MBartConfig, WhisperConfig
+
+from benchmarks import parity
+from comsl.model.configuration import ComSLConfig
+from comsl.model.modeling import ComSLForConditionalGeneration
+from comsl.objectives import OBJECTIVES, JointModel, ObjectiveError, ObjectiveSet
+
+REFERENCE = Path(__file__).parent / "parity"
+ALL = {"asr": True, "st": True, "mt": True, "ddm": True, "mtp": True, "stm": True, "erm": {"layer": 2}, "ctc": True}
+PAD, EOS, MASK, VOCABULARY = 1, 2, 40, 41
+
+
+def tiny_model(seed=0, dropout=0.0):
+    torch.manual_seed(seed)
+    speech = WhisperConfig(
+        num_mel_bins=8, d_model=12, encoder_layers=2, encoder_attention_heads=2, encoder_ffn_dim=20,
+        max_source_positions=60, dropout=dropout,
+    )  # fmt: skip
+    text = MBartConfig(
+        vocab_size=VOCABULARY, d_model=16, encoder_layers=2, decoder_layers=2, encoder_ffn_dim=24, decoder_ffn_dim=24,
+        encoder_attention_heads=2, decoder_attention_heads=2, max_position_embeddings=80, scale_embedding=True,
+        dropout=dropout, pad_token_id=PAD, eos_token_id=EOS, init_std=0.2,
+    )  # fmt: skip
+    config = ComSLConfig(
+        speech_config=speech, text_config=text, languages={"de": 5, "en": 6}, mask_token_id=MASK,
+        ctc_vocabulary=list("_abcd"),
+    )  # fmt: skip
+    return ComSLForConditionalGeneration(config).double().eval()
+
+
+def utterance(seed, frames, source, target):
+    generator = torch.Generator().manual_seed(seed)
+
+    def tokens(n):
+        return torch.randint(7, 39, (n,), generator=generator)
+
+    def text(language, n):
+        ids = tokens(n)
+        decoder = torch.cat([torch.tensor([EOS, language]), ids])
+        labels = torch.cat([torch.tensor([-100]), ids, torch.tensor([EOS])])
+        return torch.cat([torch.tensor([language]), ids, torch.tensor([EOS])]), decoder, labels
+
+    transcript, transcript_decoder, transcript_labels = text(5, source)
+    _, translation_decoder, translation_labels = text(6, target)
+    masked = torch.zeros(len(transcript), dtype=torch.bool)
+    masked[2::3] = True
+    masked[-1] = False
+    return {
+        "input_features": torch.randn(8, frames, generator=generator, dtype=torch.float64),
+        "attention_mask": torch.ones(frames, dtype=torch.long),
+        "source_language_ids": torch.tensor(5),
+        "transcript_ids": transcript,
+        "transcript_mask": torch.ones_like(transcript),
+        "masked_transcript_ids": transcript.masked_fill(masked, MASK),
+        "transcript_decoder_input_ids": transcript_decoder,
+        "transcript_labels": transcript_labels,
+        "mtp_labels": transcript_labels.masked_fill(~masked, -100),
+        "translation_decoder_input_ids": translation_decoder,
+        "translation_labels": translation_labels,
+        "ctc_labels": torch.randint(1, 5, (source,), generator=generator),
+    }
+
+
+def collate(utterances, extra=0):
+    """Right padding to the longest, and ``extra`` more."""
+
+    def pad(key):
+        values = [u[key] for u in utterances]
+        if values[0].ndim == 0:
+            return torch.stack(values)
+        fill = -100 if key.endswith("labels") else PAD if key.endswith("ids") else 0
+        size = max(v.shape[-1] for v in values) + extra
+        return torch.stack([torch.nn.functional.pad(v, (0, size - v.shape[-1]), value=fill) for v in values])
+
+    return {key: pad(key) for key in utterances[0]}
+
+
+UTTERANCES = [utterance(1, 37, 5, 9), utterance(2, 80, 11, 4), utterance(3, 61, 2, 6)]
+
+
+def joint_model(settings=ALL, reduction="mean"):
+    return JointModel(tiny_model(), ObjectiveSet(settings), tiny_model(seed=1).text_model, reduction).eval()
+
+
+def test_terms_are_the_same_alone_in_a_batch_and_with_other_padding():
+    joint = joint_model()
+    with torch.no_grad():
+        alone = [joint(collate([u])) for u in UTTERANCES]
+        together = joint(collate(UTTERANCES))
+        padded = joint(collate(UTTERANCES, extra=17))
+    assert set(together.terms) == {
+        "asr", "st", "mt", "mt_teacher", "ddm_st", "ddm_stm", "mtp", "stm_asr", "stm_st", "erm", "ctc", "ctc_unaligned",
+    }  # fmt: skip
+    for name, (value, count) in together.terms.items():
+        torch.testing.assert_close(value, sum(a.terms[name][0] for a in alone), rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(value, padded.terms[name][0], rtol=1e-9, atol=1e-9)
+        assert count == sum(a.terms[name][1] for a in alone)
+
+
+def test_loss_divided_by_global_counts_adds_up_over_parts_of_the_batch():
+    joint = joint_model()
+    whole = collate(UTTERANCES)
+    parts = [collate(UTTERANCES[:1]), collate(UTTERANCES[1:])]
+    counts = joint.counts(whole)
+    assert counts == {key: sum(joint.counts(part)[key] for part in parts) for key in counts}
+    total = sum(joint(part, counts).loss for part in parts)
+    torch.testing.assert_close(total, joint(whole).loss, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("off", ALL)
+def test_each_objective_can_be_switched_off_alone(off):
+    output = joint_model({**ALL, off: None})(collate(UTTERANCES))
+    output.loss.backward()
+    assert not any(name.split("_")[0] == off for name in output.terms)
+    everything = joint_model()(collate(UTTERANCES)).terms
+    for name, (value, _) in output.terms.items():
+        torch.testing.assert_close(value, everything[name][0], rtol=1e-9, atol=1e-9)
+
+
+def test_what_nobody_reads_is_not_computed_and_not_trained():
+    joint = joint_model({"mt": {"teacher_share": 0}})
+
+    def forbidden(*args, **kwargs):
+        raise AssertionError("the speech encoder ran for a text objective")
+
+    joint.model.speech_encoder.forward = forbidden
+    text = {k: v for k, v in collate(UTTERANCES).items() if not k.startswith(("input_", "attention", "ctc"))}
+    joint(text).loss.backward()
+    trained = {name for name, p in joint.model.named_parameters() if p.requires_grad}
+    assert trained
+    assert all(name.startswith("text_model.") for name in trained)
+    assert all(p.grad is not None for p in joint.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize(
+    "settings", [ALL, {"asr": True}, {"st": True}, {"ctc": True}, {"asr": True, "erm": {"layer": 1}}]
+)
+def test_every_trained_parameter_gets_a_gradient(settings):
+    joint = joint_model(settings)
+    joint(collate(UTTERANCES)).loss.backward()
+    # Positions beyond the longest row exist but are read by nobody; everything else must be reached.
+    unreached = [name for name, p in joint.named_parameters() if p.requires_grad and p.grad is None]
+    assert unreached == []
+
+
+def test_one_encoder_and_one_decoder_pass_serve_all_objectives():
+    joint = joint_model()
+    calls = {"text_encoder": 0, "text_decoder": 0, "speech_encoder": 0}
+
+    def count(name):
+        return lambda *_: calls.__setitem__(name, calls[name] + 1)
+
+    joint.model.text_encoder.register_forward_pre_hook(count("text_encoder"))
+    joint.model.text_decoder.register_forward_pre_hook(count("text_decoder"))
+    joint.model.speech_encoder.register_forward_pre_hook(count("speech_encoder"))
+    joint(collate(UTTERANCES))
+    assert calls == {"text_encoder": 1, "text_decoder": 1, "speech_encoder": 1}
+
+
+def test_the_teacher_stays_in_evaluation_mode_and_is_not_trained():
+    joint = joint_model().train()
+    assert joint.model.training
+    assert not joint.teacher.training
+    joint(collate(UTTERANCES)).loss.backward()
+    assert all(p.grad is None and not p.requires_grad for p in joint.teacher.parameters())
+
+
+def test_distribution_matching_sends_no_gradient_into_its_teacher_side():
+    """Only ST's share of the matching reaches the model: with the student's side cut off nothing is left."""
+    joint = joint_model({"st": True, "ddm": {"share": 1.0}})
+    joint(collate(UTTERANCES)).loss.backward()
+    text_only = joint.model.text_model.model.encoder.embed_tokens.weight.grad[7:39]
+    used_by_transcripts = torch.cat([u["transcript_ids"] for u in UTTERANCES])
+    by_translations = torch.cat([u["translation_decoder_input_ids"] for u in UTTERANCES])
+    only_transcripts = sorted(set(used_by_transcripts.tolist()) - set(by_translations.tolist()) - {PAD, EOS, 5, 6})
+    # The output embedding is tied, so such a row has a gradient from the softmax alone: compare with a run in which
+    # the transcript's embedding is detached.
+    assert only_transcripts
+    detached = joint_model({"st": True, "ddm": {"share": 1.0}})
+    embed_text = detached.model.embed_text
+    detached.model.embed_text = lambda ids: embed_text(ids).detach()
+    detached(collate(UTTERANCES)).loss.backward()
+    reference = detached.model.text_model.model.encoder.embed_tokens.weight.grad[7:39]
+    torch.testing.assert_close(text_only, reference, rtol=1e-9, atol=1e-12)
+
+
+def test_a_batch_without_masked_tokens_is_fine():
+    batch = collate(UTTERANCES)
+    batch["mtp_labels"] = torch.full_like(batch["mtp_labels"], -100)
+    output = joint_model()(batch)
+    assert output.terms["mtp"] == (0, 0)
+    assert output.loss.isfinite()
+
+
+def test_unalignable_ctc_labels_are_counted_not_hidden():
+    short = utterance(4, 12, 11, 4)  # 6 frames for 11 labels
+    terms = joint_model({"ctc": True})(collate([short, UTTERANCES[1]])).terms
+    assert terms["ctc_unaligned"][0] == 11
+    torch.testing.assert_close(terms["ctc"][0], joint_model({"ctc": True})(collate([UTTERANCES[1]])).terms["ctc"][0])
+
+
+def test_wrong_combinations_are_named():
+    with pytest.raises(ObjectiveError, match=r"give teacher, or set mt\.teacher_share: 0"):
+        JointModel(tiny_model(), ObjectiveSet({"mt": True}))
+    with pytest.raises(ObjectiveError, match="the text encoder has 2 layers"):
+        JointModel(tiny_model(), ObjectiveSet({"asr": True, "erm": True}))
+    with pytest.raises(ObjectiveError, match="expected 'mean' or 'paper'"):
+        JointModel(tiny_model(), ObjectiveSet({"asr": True}), reduction="sum")
+
+
+def test_every_objective_is_a_documented_dataclass():
+    for cls in OBJECTIVES.values():
+        assert cls.__doc__
+        assert dataclasses.is_dataclass(cls)
+
+
+def test_losses_and_gradients_are_those_of_the_published_code():
+    result = parity.compute(REFERENCE)
+    expected = json.loads((REFERENCE / "expected.json").read_text())
+    assert result["grad_norms"].keys() == expected["grad_norms"].keys()
+    assert result["losses"].keys() == expected["losses"].keys()
+    assert parity.differences(result, expected) == []
+
+
+def test_a_wrong_loss_would_be_noticed():
+    expected = json.loads((REFERENCE / "expected.json").read_text())
+    wrong = {section: dict(expected[section]) for section in ("losses", "grad_norms")}
+    wrong["losses"]["asr_ce_sum"] *= 1 + 2e-5
+    assert len(parity.differences(wrong, expected)) == 1

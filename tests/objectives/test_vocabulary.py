@@ -1,0 +1,88 @@
+"""The chunked losses against the plain ones that hold all logits."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from comsl.objectives import vocabulary
+from comsl.objectives.vocabulary import FrozenDistribution, VocabularyLosses, vocabulary_losses
+
+K, M, D, V = 3, 11, 6, 17
+
+
+@pytest.fixture
+def tensors():
+    generator = torch.Generator().manual_seed(0)
+
+    def random(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    labels = torch.randint(0, V, (M,), generator=generator)
+    return {
+        "hidden": random(K, M, D).requires_grad_(),
+        "weight": random(V, D).requires_grad_(),
+        "bias": random(V).requires_grad_(),
+        "labels": labels,
+        "frozen": FrozenDistribution(random(M, D + 1), random(V, D + 1), random(V)),
+    }
+
+
+def plain(hidden, weight, bias, losses):
+    logits = hidden @ weight.T + bias
+    cross_entropy = torch.stack(
+        [
+            F.cross_entropy(logits[k], losses.labels, reduction="sum", label_smoothing=epsilon)
+            for k, epsilon in enumerate(losses.smoothing)
+        ]
+    )
+    probs = logits.softmax(-1).detach()
+    match = [F.cross_entropy(logits[s], probs[t], reduction="sum") for s, t in losses.matches]
+    frozen = (losses.frozen.hidden @ losses.frozen.weight.T + losses.frozen.bias).softmax(-1)
+    frozen_match = [F.cross_entropy(logits[s], frozen, reduction="sum") for s in losses.frozen_matches]
+    return cross_entropy, torch.stack(match), torch.stack(frozen_match)
+
+
+@pytest.mark.parametrize("positions_per_chunk", [1, 4, 100])
+def test_sums_and_gradients_equal_the_plain_losses(tensors, monkeypatch, positions_per_chunk):
+    monkeypatch.setattr(vocabulary, "CHUNK_BYTES", positions_per_chunk * K * V * 4)
+    losses = VocabularyLosses(tensors["labels"], (0.0, 0.1, 0.0), ((0, 2), (1, 2)), (2,), tensors["frozen"])
+    inputs = [tensors[name] for name in ("hidden", "weight", "bias")]
+    results = []
+    for function in (vocabulary_losses, plain):
+        outputs = function(*inputs, losses)
+        factors = torch.tensor([0.3, 0.7, 1.1, 0.5, 0.2, 0.9], dtype=torch.float64)
+        gradients = torch.autograd.grad((torch.cat(outputs) * factors).sum(), inputs)
+        results.append((*outputs, *gradients))
+    for ours, reference in zip(*results, strict=True):
+        torch.testing.assert_close(ours, reference, rtol=1e-12, atol=1e-12)
+
+
+def test_logits_of_all_positions_are_never_in_memory(tensors, monkeypatch):
+    monkeypatch.setattr(vocabulary, "CHUNK_BYTES", 2 * K * V * 4)
+    sizes = []
+    original = vocabulary._log_probs
+    monkeypatch.setattr(vocabulary, "_log_probs", lambda *args: sizes.append(original(*args).shape) or original(*args))
+    losses = VocabularyLosses(tensors["labels"], (0.0, 0.0, 0.0))
+    outputs = vocabulary_losses(tensors["hidden"], tensors["weight"], tensors["bias"], losses)
+    outputs[0].sum().backward()
+    assert max(shape[1] for shape in sizes) == 2
+    assert sum(shape[1] for shape in sizes) == 2 * M  # once forward, once backward
+
+
+def test_no_scored_position_gives_zero(tensors):
+    losses = VocabularyLosses(torch.zeros(0, dtype=torch.long), (0.0, 0.0, 0.0))
+    hidden = torch.zeros(K, 0, D, dtype=torch.float64, requires_grad=True)
+    cross_entropy, _, _ = vocabulary_losses(hidden, tensors["weight"], None, losses)
+    cross_entropy.sum().backward()
+    assert cross_entropy.tolist() == [0.0, 0.0, 0.0]
+    assert tensors["weight"].grad.abs().max() == 0
+
+
+def test_bfloat16_autocast_computes_the_softmax_in_float32(tensors):
+    hidden, weight = tensors["hidden"].float(), tensors["weight"].float()
+    losses = VocabularyLosses(tensors["labels"], (0.0, 0.0, 0.0))
+    reference = vocabulary_losses(hidden, weight, None, losses)[0]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        result = vocabulary_losses(hidden, weight, None, losses)[0]
+    assert result.dtype == torch.float32
+    torch.testing.assert_close(result, reference, rtol=2e-2, atol=1e-2)
