@@ -1,0 +1,354 @@
+"""Features or text -> hypotheses: the one place that calls ``generate``.
+
+Training (dev BLEU), evaluation and translation all decode through here. What a row gives depends on that row alone: not
+on its neighbours in the batch, not on the batch size, not on the order of the input (sampling excepted: its random
+numbers are drawn batch by batch). Inputs are sorted by length to pad little, and hypotheses come back in input order.
+
+Letters: B rows of a batch, N tokens of a decoder sequence, P tokens of the decoder's prompt [eos, language].
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import StoppingCriteria, StoppingCriteriaList
+from transformers.utils import ModelOutput
+
+from comsl.errors import ComSLError
+from comsl.progress import track
+
+MEL_RATE = 100.0  # frames a second of log-mel features [n_mels, T]
+FRAME_RATE = 50.0  # frames a second of wav2vec2-BERT features [T, 160]
+SAMPLE_RATE = 16_000.0  # samples a second of raw waveforms [samples]
+PROMPT_TOKENS = 2  # [eos, language]
+SCORE_ELEMENTS = 1 << 25  # logits held at once when hypotheses are scored (128 MiB in float32)
+
+
+class DecodingError(ComSLError):
+    """An input that this model cannot decode, named by its place in the input."""
+
+
+@dataclass(frozen=True)
+class DecodingOptions:
+    """How to search. The defaults are the paper's (beam 5) with nothing suppressed.
+
+    A row may grow to ``max_new_tokens`` tokens; when that is None, to ``tokens_per_second`` x its seconds (speech) or
+    ``tokens_per_token`` x its source tokens (text) plus ``extra_tokens``: far more than any language needs, a bound for
+    a decoder that runs in circles. In every case at most what the text model has positions for. The bound is each
+    row's own: a stopping criterion ends every row at its own limit, so a long neighbour does not let it run on.
+    """
+
+    beam: int = 5
+    """Beams; 1 is greedy search."""
+    max_new_tokens: int | None = None
+    """The same bound for every row, in tokens after the prompt; None derives it from the row's length."""
+    tokens_per_second: float = 16.0
+    tokens_per_token: float = 3.0
+    extra_tokens: int = 16
+    length_penalty: float = 1.0
+    """Exponent of the length by which a beam's log-probability is divided: above 1 favours long output."""
+    no_repeat_ngram: int = 0
+    """Never repeat an n-gram of this many tokens; 0 switches it off."""
+    repetition_penalty: float = 1.0
+    do_sample: bool = False
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int = 0
+    """Of the sampling; greedy and beam search have no randomness."""
+    batch_size: int = 8
+    """Rows decoded together, at most."""
+    batch_seconds: float | None = None
+    """Padded seconds of speech decoded together, at most (a longer row goes alone); None: no such bound."""
+    scores: bool = True
+    """Score the hypotheses, at the price of one more pass of the decoder; switched off, ``Hypothesis.score`` is NaN."""
+
+    def __post_init__(self) -> None:
+        for name in ("beam", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.max_new_tokens is not None and self.max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens must be at least 1, not {self.max_new_tokens}")
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One decoded row."""
+
+    text: str
+    score: float
+    """Mean natural log-probability of a generated token, the end included, whatever the search; NaN if unwanted."""
+    tokens: list[int] = field(default_factory=list)
+    """The generated ids: neither the prompt, nor the end, nor padding."""
+
+
+class RowLimits(StoppingCriteria):
+    """Ends each row of a batch at that row's own number of new tokens.
+
+    Works for greedy search and sampling ([B, N] ids) and for beam search ([B x candidates, N] ids, a row's candidates
+    side by side), where what the beams hold at the limit counts as finished, as at transformers' own ``max_length``.
+    """
+
+    def __init__(self, limits: Sequence[int]) -> None:
+        self.limits = torch.tensor(list(limits), dtype=torch.long)
+        self.prompt = 0
+        """P, known once the search has begun."""
+
+    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
+        if not self.prompt:  # the first call comes when the first new token has been appended
+            self.prompt = input_ids.shape[1] - 1
+        new_tokens = input_ids.shape[1] - self.prompt
+        limits = self.limits.to(input_ids.device).repeat_interleave(input_ids.shape[0] // len(self.limits))
+        return new_tokens >= limits
+
+
+def decode_speech(
+    model: Any,
+    processor: Any,
+    features: Sequence[np.ndarray],
+    source_languages: str | Sequence[str],
+    target_languages: str | Sequence[str],
+    task: str = "translate",
+    options: DecodingOptions | None = None,
+    *,
+    description: str | None = None,
+) -> list[Hypothesis]:
+    """Translate or transcribe clips.
+
+    Args:
+        model: a ``ComSLForConditionalGeneration`` on any device and in any floating type; in eval mode while this runs,
+            every module's mode restored afterwards.
+        features: one array a clip, as ``processor.features(waveform)`` makes them ([n_mels, T], [samples] or [T, 160]).
+        source_languages, target_languages: one code for all clips or one a clip; with ``task="transcribe"`` the output
+            is in the source language whatever the target says.
+        description: label of a progress bar; None shows none.
+
+    Returns:
+        One hypothesis a clip, in the order of ``features``; nothing for nothing.
+    """
+    options = options or DecodingOptions()
+    if task not in ("translate", "transcribe"):
+        raise ValueError(f'task must be "translate" or "transcribe", not {task!r}')
+    sources = _languages(source_languages, len(features), processor)
+    targets = sources if task == "transcribe" else _languages(target_languages, len(features), processor)
+    seconds = [feature_seconds(feature, processor) for feature in features]
+    positions = _positions(model)
+    limits = [_limit(options, options.tokens_per_second * length, positions) for length in seconds]
+
+    def inputs(rows: list[int]) -> dict[str, Tensor]:
+        batch = processor.pad_features([features[row] for row in rows])
+        names = ("input_features", "input_values", "attention_mask")
+        arrays = {name: torch.as_tensor(batch[name]) for name in names if name in batch}
+        arrays["source_language_ids"] = torch.tensor([processor.language_id(sources[row]) for row in rows])
+        return arrays
+
+    plan = _Plan(seconds, limits, sources, targets, task, inputs, options.batch_seconds)
+    return _decode(model, processor, plan, options, description)
+
+
+def decode_text(
+    model: Any,
+    processor: Any,
+    texts: Sequence[str],
+    source_languages: str | Sequence[str],
+    target_languages: str | Sequence[str],
+    options: DecodingOptions | None = None,
+    *,
+    description: str | None = None,
+) -> list[Hypothesis]:
+    """Translate texts with the text part of the model; see ``decode_speech``.
+
+    A blank text gives an empty hypothesis of score 0: there is nothing to translate and nothing should be made up.
+
+    Raises:
+        DecodingError: a text has more tokens than the text model has positions.
+    """
+    options = options or DecodingOptions()
+    sources = _languages(source_languages, len(texts), processor)
+    targets = _languages(target_languages, len(texts), processor)
+    positions = _positions(model)
+    ids: list[list[int]] = []
+    for row, (text, source) in enumerate(zip(texts, sources, strict=True)):
+        ids.append(processor.source_ids(text, source) if text.strip() else [])
+        if len(ids[-1]) > positions:
+            raise DecodingError(
+                f"text {row} ({text[:40]!r}...) has {len(ids[-1])} tokens, the text model reads {positions}: split it"
+            )
+    limits = [_limit(options, options.tokens_per_token * len(tokens), positions) for tokens in ids]
+
+    def inputs(rows: list[int]) -> dict[str, Tensor]:
+        width = max(len(ids[row]) for row in rows)
+        tokens = torch.full((len(rows), width), processor.pad_token_id, dtype=torch.long)
+        mask = torch.zeros((len(rows), width), dtype=torch.long)
+        for place, row in enumerate(rows):
+            tokens[place, : len(ids[row])] = torch.tensor(ids[row])
+            mask[place, : len(ids[row])] = 1
+        return {"input_ids": tokens, "text_attention_mask": mask}
+
+    plan = _Plan([float(len(tokens)) for tokens in ids], limits, sources, targets, "translate", inputs)
+    return _decode(model, processor, plan, options, description)
+
+
+def feature_seconds(feature: np.ndarray, processor: Any) -> float:
+    """Seconds of one clip's features, from their shape and the kind of the processor's feature extractor."""
+    if feature.ndim == 1:
+        return feature.shape[0] / SAMPLE_RATE
+    if hasattr(processor.feature_extractor, "stride"):  # wav2vec2-BERT stacks pairs of 10 ms frames
+        return feature.shape[0] / FRAME_RATE
+    return feature.shape[1] / MEL_RATE
+
+
+@contextmanager
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """Eval mode and no gradients inside; afterwards each module has the mode it had (a frozen part may differ)."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        # Not inference_mode: position tables that grow on demand would stay behind as tensors autograd refuses.
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What to decode, a list entry a row; ``inputs`` builds the padded tensors of the rows it is given."""
+
+    lengths: list[float]
+    limits: list[int]
+    sources: list[str]
+    targets: list[str]
+    task: str
+    inputs: Callable[[list[int]], dict[str, Tensor]]
+    max_cost: float | None = None
+
+    def languages(self, rows: list[int]) -> dict[str, list[str]]:
+        return {
+            "source_language": [self.sources[row] for row in rows],
+            "target_language": [self.targets[row] for row in rows],
+        }
+
+
+def _decode(
+    model: Any, processor: Any, plan: _Plan, options: DecodingOptions, description: str | None
+) -> list[Hypothesis]:
+    """Batch by length, encode, search, score, put back in order. Rows of length zero give the empty hypothesis."""
+    results = [Hypothesis("", 0.0)] * len(plan.lengths)
+    batches = batch_by_length(plan.lengths, options.batch_size, plan.max_cost)
+    steps = batches if description is None else track(batches, total=len(batches), description=description)
+    parameter = next(model.parameters())
+    fork = torch.random.fork_rng(devices=[parameter.device] if parameter.is_cuda else [], enabled=options.do_sample)
+    with evaluating(model), fork:
+        if options.do_sample:
+            torch.manual_seed(options.seed)
+        for rows in steps:
+            encoded = model.encode(**{name: _to(tensor, parameter) for name, tensor in plan.inputs(rows).items()})
+            criterion = RowLimits([plan.limits[row] for row in rows])
+            sequences = _search(model, encoded, plan.languages(rows), plan.task, criterion, options)
+            tokens = [_tokens(sequence, processor) for sequence in sequences[:, criterion.prompt :].tolist()]
+            scores = [math.nan] * len(rows)
+            if options.scores:
+                scores = _scores(model, encoded, sequences, criterion, processor.eos_token_id)
+            for row, ids, score in zip(rows, tokens, scores, strict=True):
+                results[row] = Hypothesis(processor.decode(ids).strip(), score, ids)
+    return results
+
+
+def batch_by_length(lengths: Sequence[float], batch_size: int, max_cost: float | None = None) -> list[list[int]]:
+    """Indices of the rows of positive length, longest first, in batches of at most ``batch_size`` rows and padded cost
+    (rows x longest) of at most ``max_cost``, a row alone excepted."""
+    batches: list[list[int]] = []
+    for row in sorted((row for row in range(len(lengths)) if lengths[row] > 0), key=lambda row: (-lengths[row], row)):
+        batch = batches[-1] if batches else None
+        full = batch is None or len(batch) >= batch_size
+        if batch is None or full or (max_cost is not None and lengths[batch[0]] * (len(batch) + 1) > max_cost):
+            batches.append([row])
+        else:
+            batch.append(row)
+    return batches
+
+
+def _search(
+    model: Any,
+    encoded: ModelOutput,
+    languages: dict[str, list[str]],
+    task: str,
+    criterion: RowLimits,
+    options: DecodingOptions,
+) -> Tensor:
+    """Ids [B, N], prompt included. Each of our settings is given, so that a checkpoint's own do not step in."""
+    settings: dict[str, Any] = {
+        "num_beams": options.beam,
+        "length_penalty": options.length_penalty,
+        "early_stopping": False,
+        "no_repeat_ngram_size": options.no_repeat_ngram,
+        "repetition_penalty": options.repetition_penalty,
+        "do_sample": options.do_sample,
+        # One more than any row may use: checkpoints that force the end at the batch's last step never get there.
+        "max_new_tokens": int(criterion.limits.max()) + 1,
+        "stopping_criteria": StoppingCriteriaList([criterion]),
+    }
+    if options.do_sample:
+        settings |= {"temperature": options.temperature, "top_k": options.top_k, "top_p": options.top_p}
+    # A copy: generate repeats the rows for its beams inside the object that it is given.
+    return model.generate(encoder_outputs=type(encoded)(**encoded), **languages, task=task, **settings)
+
+
+def _scores(model: Any, encoded: ModelOutput, sequences: Tensor, criterion: RowLimits, eos: int) -> list[float]:
+    """Mean log-probability of each row's new tokens by one teacher-forced pass of the decoder.
+
+    Beam search could report it, but only by keeping the scores of all beams over the vocabulary at every step: several
+    gigabytes at 250,000 tokens. Rows go through in pieces for the same reason.
+    """
+    scores: list[float] = []
+    rows = max(1, SCORE_ELEMENTS // (sequences.shape[1] * int(model.config.text_config.vocab_size)))
+    for start in range(0, len(sequences), rows):
+        piece = slice(start, start + rows)
+        memory = type(encoded)(**{name: tensor[piece] for name, tensor in encoded.items()})
+        logits = model(encoder_outputs=memory, decoder_input_ids=sequences[piece, :-1], use_cache=False).logits
+        logits = logits[:, criterion.prompt - 1 :].float()
+        labels = sequences[piece, criterion.prompt :]
+        log_probabilities = -torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
+        ends = (labels == eos).long()
+        limits = criterion.limits[piece].to(labels.device).clamp(max=labels.shape[1])
+        lengths = torch.where(ends.any(1), ends.argmax(1) + 1, limits)
+        counted = torch.arange(labels.shape[1], device=labels.device) < lengths[:, None]
+        scores += (log_probabilities.where(counted, 0.0).sum(1) / lengths).tolist()
+    return scores
+
+
+def _tokens(sequence: list[int], processor: Any) -> list[int]:
+    """Up to the end; a row that its limit ended has no end but may be padded."""
+    if processor.eos_token_id in sequence:
+        return sequence[: sequence.index(processor.eos_token_id)]
+    return [token for token in sequence if token != processor.pad_token_id]
+
+
+def _languages(codes: str | Sequence[str], rows: int, processor: Any) -> list[str]:
+    """One code a row; a code the model lacks is an error before any work."""
+    codes = [codes] * rows if isinstance(codes, str) else list(codes)
+    if len(codes) != rows:
+        raise ValueError(f"{len(codes)} languages for {rows} rows")
+    for code in dict.fromkeys(codes):
+        processor.language_id(code)
+    return codes
+
+
+def _limit(options: DecodingOptions, tokens: float, positions: int) -> int:
+    limit = options.max_new_tokens or math.ceil(tokens) + options.extra_tokens
+    return max(1, min(limit, positions - PROMPT_TOKENS))
+
+
+def _positions(model: Any) -> int:
+    return int(model.config.text_config.max_position_embeddings)
+
+
+def _to(tensor: Tensor, like: Tensor) -> Tensor:
+    return tensor.to(like.device, like.dtype if tensor.is_floating_point() else None)

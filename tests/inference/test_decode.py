@@ -1,0 +1,151 @@
+import math
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from comsl.errors import UsageError
+from comsl.inference.decode import DecodingError, DecodingOptions, batch_by_length, decode_speech, decode_text
+from tests.inference.fake import FakeModel, FakeProcessor
+
+PROCESSOR = FakeProcessor()
+
+
+@pytest.fixture(scope="module")
+def model() -> FakeModel:
+    return FakeModel()
+
+
+@pytest.fixture(scope="module")
+def clips() -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [rng.normal(size=(4, frames)).astype(np.float32) for frames in (40, 300, 8, 120, 75, 300, 16, 210)]
+
+
+@pytest.fixture(scope="module")
+def texts() -> list[str]:
+    rng = random.Random(0)
+    return ["".join(rng.choice(" abcdefghijklm") for _ in range(size)) + "x" for size in (3, 30, 1, 12, 7, 50, 2, 20)]
+
+
+SEARCHES = [
+    DecodingOptions(beam=1),
+    DecodingOptions(beam=4),
+    DecodingOptions(beam=3, length_penalty=2.0, no_repeat_ngram=2, extra_tokens=2),
+]
+
+
+@pytest.mark.parametrize("options", SEARCHES)
+@pytest.mark.parametrize("kind", ["speech", "text"])
+def test_a_row_gives_the_same_alone_and_in_any_batch(model, clips, texts, options, kind):
+    sources = ["de", "cy", "de", "en", "de", "de", "cy", "cy"]
+    targets = ["en", "en", "cy", "de", "en", "cy", "en", "de"]
+
+    def decode(rows, batch_size, batch_seconds=None):
+        changed = DecodingOptions(**{**vars(options), "batch_size": batch_size, "batch_seconds": batch_seconds})
+        codes = [sources[row] for row in rows], [targets[row] for row in rows]
+        if kind == "text":
+            return decode_text(model, PROCESSOR, [texts[row] for row in rows], *codes, changed)
+        return decode_speech(model, PROCESSOR, [clips[row] for row in rows], *codes, "translate", changed)
+
+    together = decode(range(8), 8)
+    alone = [decode([row], 1)[0] for row in range(8)]
+    others = [decode(range(8), 3), decode(range(8), 8, 3.5), list(reversed(decode(range(7, -1, -1), 4)))]
+    assert len({hypothesis.text for hypothesis in together}) > 4
+    for result in [alone, *others]:
+        assert [hypothesis.tokens for hypothesis in result] == [hypothesis.tokens for hypothesis in together]
+        assert np.allclose([row.score for row in result], [row.score for row in together], atol=1e-5)
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+def test_each_row_stops_at_its_own_limit(model, clips, beam):
+    # Two clips whose search does not end by itself within the limits, beside a long one.
+    options = DecodingOptions(beam=beam, tokens_per_second=2.0, extra_tokens=1)
+    hypotheses = decode_speech(model, PROCESSOR, clips, "de", "en", "translate", options)
+    for clip, hypothesis in zip(clips, hypotheses, strict=True):
+        assert len(hypothesis.tokens) <= math.ceil(2.0 * clip.shape[1] / 100) + 1
+    assert any(
+        len(hypothesis.tokens) == math.ceil(2.0 * clip.shape[1] / 100) + 1
+        for clip, hypothesis in zip(clips, hypotheses, strict=True)
+    )
+
+
+def test_beam_search_finds_no_worse_than_greedy_on_the_whole(model, texts):
+    greedy = decode_text(model, PROCESSOR, texts, "de", "en", DecodingOptions(beam=1))
+    beam = decode_text(model, PROCESSOR, texts, "de", "en", DecodingOptions(beam=6))
+    assert sum(row.score for row in beam) >= sum(row.score for row in greedy)
+
+
+def test_score_is_the_mean_log_probability_of_the_new_tokens(model, texts):
+    hypotheses = decode_text(model, PROCESSOR, texts, "de", "en", DecodingOptions(beam=2, max_new_tokens=20))
+    model.eval()
+    assert {len(hypothesis.tokens) < 20 for hypothesis in hypotheses} == {True, False}  # ended by themselves, and not
+    for text, hypothesis in zip(texts, hypotheses, strict=True):
+        ids = torch.tensor([PROCESSOR.source_ids(text, "de")])
+        generated = [*hypothesis.tokens, 2][:20]
+        decoder = torch.tensor([[2, 5, *hypothesis.tokens]])
+        with torch.no_grad():
+            encoded = model.encode(input_ids=ids, text_attention_mask=torch.ones_like(ids))
+            logits = model(encoded, decoder).logits[0]
+        wanted = [logits[1 + place].log_softmax(-1)[token].item() for place, token in enumerate(generated)]
+        assert hypothesis.score == pytest.approx(sum(wanted) / len(wanted), abs=1e-5)
+    assert math.isnan(decode_text(model, PROCESSOR, ["abc"], "de", "en", DecodingOptions(scores=False))[0].score)
+
+
+def test_nothing_gives_nothing_and_blank_text_nothing_to_read(model):
+    assert decode_speech(model, PROCESSOR, [], "de", "en") == []
+    assert decode_text(model, PROCESSOR, [], [], []) == []
+    blank, full = decode_text(model, PROCESSOR, ["  ", "abc"], "de", "en")
+    assert (blank.text, blank.tokens, blank.score) == ("", [], 0.0)
+    assert full.tokens
+
+
+def test_transcription_is_in_the_source_language(model, clips):
+    model.generate_calls.clear()
+    decode_speech(model, PROCESSOR, clips[:2], ["de", "cy"], "en", "transcribe", DecodingOptions(beam=1))
+    assert model.generate_calls == [{"rows": 2, "task": "transcribe", "target": ["cy", "de"]}]  # longest first
+
+
+def test_modes_of_the_modules_come_back(model, clips):
+    model.train()
+    model.text_model.model.encoder.eval()
+    before = [module.training for module in model.modules()]
+    decode_speech(model, PROCESSOR, clips[:2], "de", "en", options=DecodingOptions(beam=1))
+    assert [module.training for module in model.modules()] == before
+    with pytest.raises(UsageError, match="'xx'"):
+        decode_speech(model, PROCESSOR, clips[:2], "xx", "en")
+    assert [module.training for module in model.modules()] == before
+    model.eval()
+
+
+def test_half_precision(clips, texts):
+    model = FakeModel().bfloat16()
+    assert len(decode_speech(model, PROCESSOR, clips[:2], "de", "en", options=DecodingOptions(beam=2))) == 2
+    assert len(decode_text(model, PROCESSOR, texts[:2], "de", "en", DecodingOptions(beam=2))) == 2
+
+
+def test_sampling_follows_the_seed_and_leaves_the_global_generator_alone(model, clips):
+    def sample(seed):
+        options = DecodingOptions(beam=1, do_sample=True, temperature=2.0, seed=seed)
+        return [row.text for row in decode_speech(model, PROCESSOR, clips, "de", "en", options=options)]
+
+    state = torch.random.get_rng_state()
+    assert sample(1) == sample(1) != sample(2)
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_errors_name_the_row(model, clips):
+    with pytest.raises(DecodingError, match=r"text 1 .* 72 tokens, the text model reads 64"):
+        decode_text(model, PROCESSOR, ["abc", "a" * 70], "de", "en")
+    with pytest.raises(ValueError, match="3 languages for 2 rows"):
+        decode_speech(model, PROCESSOR, clips[:2], ["de"] * 3, "en")
+    with pytest.raises(ValueError, match="task"):
+        decode_speech(model, PROCESSOR, clips[:2], "de", "en", "both")
+
+
+def test_batches_by_length():
+    assert batch_by_length([3, 1, 2, 5, 4], 2) == [[3, 4], [0, 2], [1]]
+    assert batch_by_length([3, 1, 2, 5, 4], 8, max_cost=8) == [[3], [4, 0], [2, 1]]
+    assert batch_by_length([3, 0, 9], 8, max_cost=1) == [[2], [0]]
+    assert batch_by_length([], 2) == []
