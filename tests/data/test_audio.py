@@ -1,4 +1,3 @@
-import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -6,12 +5,7 @@ import pytest
 import soundfile
 
 from comsl.data.audio import AudioError, audio_duration, load_audio
-
-spec = importlib.util.spec_from_file_location("audio_files", Path(__file__).with_name("audio_files.py"))
-assert spec and spec.loader
-audio_files = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(audio_files)
-tone, write_sound, write_av, cut = audio_files.tone, audio_files.write_sound, audio_files.write_av, audio_files.cut
+from tests.data.audio_files import cut, tone, write_av, write_sound
 
 SOUNDFILE = [
     ("a.wav", None),
@@ -111,7 +105,7 @@ def test_mp3_cut_between_frames_is_told_by_its_header(tmp_path: Path) -> None:
     assert b"Xing" in data[:100] or b"Info" in data[:100]
     starts = [i for i in range(len(data) - 1) if data[i] == 0xFF and data[i + 1] & 0xFE == 0xF2]
     (tmp_path / "cut.mp3").write_bytes(data[: starts[len(starts) // 2]])
-    with pytest.raises(AudioError, match="its header announces .* MP3 frames"):
+    with pytest.raises(AudioError, match=r"its header announces .* MP3 frames"):
         load_audio(tmp_path / "cut.mp3")
 
 
