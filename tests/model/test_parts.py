@@ -1,0 +1,46 @@
+"""New parts load through the real loading code and compose."""
+
+import pytest
+import torch
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, WhisperForConditionalGeneration
+
+from comsl.errors import ComSLError, UsageError
+from comsl.model.compose import compose
+from comsl.model.parts import PartSize, new_speech_part, new_text_part
+
+SIZE = PartSize(width=16, encoder_layers=1, decoder_layers=1, heads=2)
+TEXTS = ["wa ámitúúngá obia itsωώ", "bána bo báatúsá ambángé", "les enfants cueillent les mangues", "une forêt"] * 5
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("parts")
+    new_speech_part(directory / "speech", SIZE)
+    new_text_part(directory / "text", TEXTS, SIZE, vocabulary=41)
+    return directory
+
+
+def test_every_character_of_the_texts_comes_back(parts):
+    tokenizer = AutoTokenizer.from_pretrained(parts / "text")
+    for text in TEXTS[:4]:
+        ids = tokenizer(text, add_special_tokens=False).input_ids
+        assert tokenizer.unk_token_id not in ids
+        assert tokenizer.decode(ids) == text
+
+
+def test_parts_load_with_transformers_and_compose(parts):
+    assert WhisperForConditionalGeneration.from_pretrained(parts / "speech").config.d_model == 16
+    text = AutoModelForSeq2SeqLM.from_pretrained(parts / "text")
+    model, processor = compose(parts / "speech", parts / "text", new_languages={"mdw": "fr"})
+    assert model.config.vocab_size == text.config.vocab_size + 1
+    rows = model.text_model.get_input_embeddings().weight
+    torch.testing.assert_close(rows[processor.language_id("mdw")], rows[processor.language_id("fr")], rtol=0, atol=0)
+
+
+def test_impossible_parts_are_named(tmp_path):
+    with pytest.raises(ComSLError, match="5000 pieces cannot be learnt"):
+        new_text_part(tmp_path, TEXTS, SIZE, vocabulary=5000)
+    with pytest.raises(ComSLError, match="no text to learn"):
+        new_text_part(tmp_path, ["", " "], SIZE)
+    with pytest.raises(UsageError, match="not a multiple"):
+        PartSize(width=10, heads=4)
