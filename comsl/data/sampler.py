@@ -44,8 +44,8 @@ class BucketBatchSampler(Sampler[list[int]]):
         world_size: number of ranks.
         languages: language of each row; needed for ``temperature``.
         temperature: 1 keeps the languages' shares, larger values even them out; None draws every row once.
-        steps_multiple_of: let the number of batches a rank be a multiple of this (the gradient accumulation steps), so
-            that no optimizer step is a partial one, and N ranks go through what one rank with N accumulation steps does.
+        steps_multiple_of: let the number of batches a rank be a multiple of this (accumulation steps), so
+            that no optimizer step is partial, and N ranks go through what one rank with N accumulation steps does.
 
     Raises:
         ValueError: for arguments that make no sense.
