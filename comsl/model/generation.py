@@ -15,6 +15,7 @@ from transformers import GenerationConfig, GenerationMixin
 from comsl.errors import UsageError
 
 from .configuration import ComSLConfig
+from .vocabulary import find_language
 
 TASKS = ("translate", "transcribe")
 ENCODER_ARGUMENTS = ("input_features", "input_values", "attention_mask", "input_ids", "text_attention_mask")
@@ -36,16 +37,13 @@ def default_generation_config(config: ComSLConfig) -> GenerationConfig:
 def language_ids(config: ComSLConfig, languages: str | Sequence[str], rows: int, role: str) -> Tensor:
     """Ids [rows] of the tokens of one language for all rows, or of one language a row.
 
-    Raises UsageError for a language that the model has no token for and for a wrong number of languages.
+    Raises MissingLanguage for a language that the model has no token for, UsageError for a wrong number of languages.
     """
     codes = [languages] * rows if isinstance(languages, str) else list(languages)
     if len(codes) != rows:
         raise UsageError(f"{role}_language names {len(codes)} languages for {rows} rows; give one, or one a row")
     known = config.languages or {}
-    for code in codes:
-        if code not in known:
-            raise UsageError(f"the model has no {role} language {code!r}; it has {', '.join(sorted(known))}")
-    return torch.tensor([known[code] for code in codes], dtype=torch.long)
+    return torch.tensor([find_language(known, code, role) for code in codes], dtype=torch.long)
 
 
 class ComSLGenerationMixin(GenerationMixin):

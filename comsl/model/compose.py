@@ -1,0 +1,169 @@
+"""A pretrained speech model and a pretrained text model -> one ComSL model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from comsl.errors import ComSLError
+
+from .configuration import ComSLConfig
+from .extraction import ComSLFeatureExtractor
+from .generation import default_generation_config
+from .loading import load_speech_part, load_text_part
+from .modeling import TEXT_MODELS, ComSLForConditionalGeneration
+from .processing import ComSLProcessor
+from .speech import SUPPORTED_MODELS
+from .vocabulary import (
+    add_special_token,
+    find_language,
+    language_tokens,
+    new_language_token,
+    related_languages,
+    token_family,
+    token_id,
+)
+
+
+class ComposeError(ComSLError):
+    """Parts that cannot be put together."""
+
+
+def compose(
+    speech: str | Path,
+    text: str | Path,
+    new_languages: Mapping[str, str | None] | Sequence[str] | None = None,
+    out: str | Path | None = None,
+    *,
+    languages: Sequence[str] | None = None,
+    ctc_vocabulary: Sequence[str] | None = None,
+    adapter_strides: Sequence[int] = (2, 2),
+    fixed_duration: float | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> tuple[ComSLForConditionalGeneration, ComSLProcessor]:
+    """Put two pretrained parts together; only the adapter (and a CTC head) starts from random values.
+
+    Args:
+        speech: hub id or directory of a Whisper, wav2vec2, HuBERT, WavLM or wav2vec2-BERT checkpoint (also one
+            fine-tuned for CTC), or of a ComSL model, whose speech part is taken.
+        text: hub id or directory of an mBART-50, M2M-100 or NLLB-200 checkpoint, or of a ComSL model.
+        new_languages: languages that the text model has no token for -> the language whose embedding the new token
+            starts from; a list, or None as the value, takes the related language of the table. Languages that the
+            model has already keep their token.
+        out: directory to save model and processor in.
+        languages: codes of the languages the model is to know; None: all that the text model has a token for.
+        ctc_vocabulary: symbols of a CTC head on the speech encoder, index 0 the blank; the head of a ComSL speech
+            part is kept if its vocabulary is the same.
+        adapter_strides: stride of each adapter layer.
+        fixed_duration: pad every clip to so many seconds (Whisper's original regime).
+        dtype: floating type of the weights.
+
+    Raises:
+        ComposeError: an unsupported part.
+        ModelLoadError: a checkpoint that is missing or incomplete; the message names the missing weights.
+        UsageError: an unknown language, or one without a related language.
+    """
+    encoder, extractor, ctc_head = load_speech_part(speech, dtype, ctc_vocabulary)
+    _check_kind(speech, encoder.config.model_type, SUPPORTED_MODELS, "speech")
+    text_model, tokenizer = load_text_part(text, dtype)
+    _check_kind(text, text_model.config.model_type, TEXT_MODELS, "text")
+    known = _add_languages(text_model, tokenizer, related_languages(new_languages))
+    if languages is not None:
+        known = {code: find_language(known, code) for code in languages}
+
+    for name in ("forced_bos_token_id", "forced_eos_token_id"):  # decoding forces nothing
+        if hasattr(text_model.config, name):
+            setattr(text_model.config, name, None)
+    if encoder.config.model_type == "whisper":
+        encoder.config.suppress_tokens = encoder.config.begin_suppress_tokens = None
+    extractor = ComSLFeatureExtractor.from_extractor(extractor, fixed_duration)
+    config = ComSLConfig(
+        speech_config=encoder.config,
+        text_config=text_model.config,
+        adapter_strides=list(adapter_strides),
+        languages=known,
+        fixed_duration=extractor.fixed_duration,
+        ctc_vocabulary=list(ctc_vocabulary) if ctc_vocabulary else None,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        decoder_start_token_id=tokenizer.eos_token_id,
+        mask_token_id=tokenizer.mask_token_id,
+        dtype=dtype,
+    )
+    model = _assemble(config, encoder, text_model, ctc_head, dtype)
+    processor = ComSLProcessor(extractor, tokenizer, languages=known, ctc_vocabulary=config.ctc_vocabulary)
+    if out is not None:
+        model.save_pretrained(out)
+        processor.save_pretrained(out)
+    return model, processor
+
+
+def _check_kind(path: str | Path, kind: str, supported: Sequence[str], part: str) -> None:
+    if kind not in supported:
+        raise ComposeError(f"{path}: a {kind} model cannot be the {part} part; use one of {', '.join(supported)}")
+
+
+def _assemble(
+    config: ComSLConfig, encoder: Any, text_model: Any, ctc_head: Any, dtype: torch.dtype
+) -> ComSLForConditionalGeneration:
+    """A model whose parts are the loaded ones; nothing is initialised only to be overwritten."""
+    with torch.device("meta"):
+        model = ComSLForConditionalGeneration(config)
+    model.config = config
+    model.speech_encoder.encoder = encoder
+    model.speech_encoder.config = config.speech_config = encoder.config
+    model.text_model = text_model
+    config.text_config = text_model.config
+    fresh: list[torch.nn.Module] = [model.adapter]
+    if model.ctc_head is not None:
+        if ctc_head is None:
+            fresh.append(model.ctc_head)
+        else:
+            model.ctc_head = ctc_head
+    for part in fresh:
+        part.to_empty(device="cpu")
+        part.to(dtype)
+        for module in part.modules():
+            model._init_weights(module)
+    model.generation_config = default_generation_config(config)
+    text_model.generation_config = default_generation_config(config)
+    return model
+
+
+def _add_languages(text_model: Any, tokenizer: Any, related: dict[str, str]) -> dict[str, int]:
+    """Give languages (and a mask, where there is none) a token and an embedding; return all languages."""
+    family = token_family(tokenizer)
+    known = language_tokens(tokenizer, family)
+    started_from: dict[int, int | None] = {}
+    if tokenizer.mask_token_id is None:
+        started_from[add_special_token(tokenizer, "<mask>", is_mask=True)] = None
+    for code, origin in related.items():
+        if code in known:
+            continue
+        start = find_language(known, origin)
+        token = new_language_token(code, family)
+        if token_id(tokenizer, token) is None:
+            known[code] = add_special_token(tokenizer, token)
+            started_from[known[code]] = start
+    rows = text_model.get_input_embeddings().num_embeddings
+    needed = max([rows, *(number + 1 for number in started_from)])
+    if needed > rows:
+        text_model.resize_token_embeddings(needed, mean_resizing=False)
+    with torch.no_grad():
+        for row, start in started_from.items():
+            _copy_row(text_model, row, start, rows)
+    return known
+
+
+def _copy_row(text_model: Any, row: int, start: int | None, old_rows: int) -> None:
+    """Let a token start from another one's embedding and output weights; None: from the mean of all old ones."""
+    embedding, head = text_model.get_input_embeddings().weight, text_model.get_output_embeddings().weight
+    for weight in (embedding, head) if head is not embedding else (embedding,):
+        weight[row] = weight[:old_rows].mean(dim=0) if start is None else weight[start]
+    bias = getattr(text_model, "final_logits_bias", None)
+    if bias is not None:
+        bias[:, row] = 0.0 if start is None else bias[:, start]
