@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from comsl import __version__
-from comsl.errors import ComSLError
+from comsl.errors import ComSLError, UsageError
 
 TASKS = ("translate", "transcribe", "both")
 FORMATS = ("text", "json", "srt", "vtt", "tsv")
@@ -227,7 +227,12 @@ def _add_evaluate(command: Command) -> None:
     )
     parser.add_argument("--cascade-asr", metavar="DIR", help="model that transcribes in the cascade (default: --model)")
     parser.add_argument("--cascade-mt", metavar="DIR", help="model that translates in the cascade (default: --model)")
-    parser.add_argument("--train-manifest", type=Path, metavar="FILE", help="training rows, for the look-up floor")
+    parser.add_argument(
+        "--train-manifest", type=Path, nargs="+", metavar="FILE", help="training rows, for the look-up floor"
+    )
+    parser.add_argument("--task", choices=TASKS, default="both", help="what to score (default both)")
+    parser.add_argument("--lowercase", action="store_true", help="score translations without case")
+    parser.add_argument("--normaliser", default="basic", metavar="NAME", help="of transcripts (default basic)")
     _add_decoding(parser)
 
 
@@ -294,11 +299,71 @@ def _translate(arguments: argparse.Namespace) -> int:
 
 
 def _compose(arguments: argparse.Namespace) -> int:
+    from comsl.data.characters import character_vocabulary
+    from comsl.model.compose import compose
+
+    related = dict(_new_language(text) for text in arguments.new_language)
+    model, _ = compose(
+        arguments.speech,
+        arguments.text,
+        related,
+        arguments.out,
+        languages=arguments.languages,
+        ctc_vocabulary=character_vocabulary(arguments.ctc_characters) if arguments.ctc_characters else None,
+        adapter_strides=arguments.adapter_strides,
+        fixed_duration=arguments.fixed_duration,
+    )
+    parts = {"speech encoder": model.speech_encoder, "adapter": model.adapter, "text model": model.text_model}
+    print(f"{arguments.out}: {_millions(model)} parameters, languages {' '.join(model.config.languages or ())}")
+    for name, part in parts.items():
+        print(f"  {name}: {_millions(part)}")
     return 0
+
+
+def _new_language(text: str) -> tuple[str, str | None]:
+    code, _, related = text.partition("=")
+    return code, related or None
+
+
+def _millions(module: Any) -> str:
+    return f"{sum(parameter.numel() for parameter in module.parameters()) / 1e6:.1f} M"
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    return 0
+    from comsl.evaluation.evaluate import evaluate
+
+    result = evaluate(
+        arguments.model,
+        arguments.manifest,
+        arguments.out,
+        arguments.systems,
+        cascade_asr=arguments.cascade_asr,
+        cascade_mt=arguments.cascade_mt,
+        train_manifest=arguments.train_manifest,
+        task=arguments.task,
+        beam=arguments.beam,
+        batch_size=arguments.batch_size,
+        lowercase=arguments.lowercase,
+        normaliser=arguments.normaliser,
+        device=_device(arguments),
+    )
+    for row in result.failed:
+        _complain(f"{row['id']} ({row['system']}): {row['error']}")
+    print(f"{result.out / 'report.html'}")
+    return 0 if result.ok else 1
+
+
+def _device(arguments: argparse.Namespace) -> str | None:
+    """The device that was asked for, tried out: a model half way to a device that is not there helps nobody."""
+    if arguments.device is not None:
+        import torch
+
+        try:
+            torch.empty(0, device=arguments.device)
+        except (RuntimeError, AssertionError) as error:
+            raise UsageError(f"--device {arguments.device}: {str(error).splitlines()[0]}") from error
+    device: str | None = arguments.device
+    return device
 
 
 def _demo(arguments: argparse.Namespace) -> int:

@@ -1,0 +1,43 @@
+"""The symbols of a CTC layer: the characters that a corpus' transcripts, or a text, consist of."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from pathlib import Path
+
+from comsl.data.errors import DataError
+from comsl.data.manifest import load_manifest
+
+BLANK = "<blank>"
+
+
+def character_vocabulary(path: str | Path, min_count: int = 1) -> list[str]:
+    """Blank first, then every character in the order of Unicode, the space between words included.
+
+    Characters are composed (NFC) and lower-cased: a model that spells need not learn two shapes of a letter that sound
+    the same, and what the CTC layer spells is only ever compared with itself.
+
+    Args:
+        path: a manifest (``.jsonl``, ``.parquet``: its transcripts are read) or a UTF-8 text.
+        min_count: leave out what is rarer.
+
+    Raises:
+        DataError: no such file, not UTF-8, or no characters in it.
+    """
+    path = Path(path)
+    if path.suffix in (".jsonl", ".json", ".parquet"):
+        lines = [text for text in load_manifest(path)["transcript"] if text]
+    else:
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{path}: cannot be read as UTF-8 text: {error}") from error
+    counts: Counter[str] = Counter()
+    for line in lines:
+        counts.update(" ".join(unicodedata.normalize("NFC", line.lower()).split()))
+    characters = sorted(character for character, count in counts.items() if count >= min_count)
+    if not characters:
+        raise DataError(f"{path}: no transcripts to take characters from")
+    # A text of single characters, one a line, has no space; words have to be told apart all the same.
+    return [BLANK, *sorted({" ", *characters})]
