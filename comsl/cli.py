@@ -26,21 +26,17 @@ Handler = Callable[[argparse.Namespace], int]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    parser = build_parser()
-    arguments, rest = parser.parse_known_args(argv)
-    if arguments.command == "train":
-        arguments.overrides = rest
-    elif rest:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    words = sys.argv[1:] if argv is None else list(argv)
     # The libraries' own advice is not about this command; an explicit setting of the user's stands.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    handler: Handler = arguments.handler
     try:
+        arguments = _parse(words)
+        handler: Handler = arguments.handler
         code = handler(arguments)
         sys.stdout.flush()
         return code
     except ComSLError as error:
-        if arguments.debug:
+        if "--debug" in words:
             traceback.print_exc()
         _complain(str(error))
         return error.exit_code
@@ -55,6 +51,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         traceback.print_exc()
         _complain("this is a bug, or an error of a library that nobody has put into words yet")
         return 1
+
+
+def _parse(words: list[str]) -> argparse.Namespace:
+    parser = build_parser()
+    arguments, rest = parser.parse_known_args(words)
+    if arguments.command == "train":
+        arguments.overrides = rest
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return arguments
 
 
 def _complain(message: str) -> None:
