@@ -320,9 +320,9 @@ def _compose(arguments: argparse.Namespace) -> int:
         fixed_duration=arguments.fixed_duration,
     )
     parts = {"speech encoder": model.speech_encoder, "adapter": model.adapter, "text model": model.text_model}
-    print(f"{arguments.out}: {_millions(model)} parameters, languages {' '.join(model.config.languages or ())}")
+    print(f"{arguments.out}: {_size(model)} parameters, languages {' '.join(model.config.languages or ())}")
     for name, part in parts.items():
-        print(f"  {name}: {_millions(part)}")
+        print(f"  {name}: {_size(part)}")
     return 0
 
 
@@ -331,8 +331,9 @@ def _new_language(text: str) -> tuple[str, str | None]:
     return code, related or None
 
 
-def _millions(module: Any) -> str:
-    return f"{sum(parameter.numel() for parameter in module.parameters()) / 1e6:.1f} M"
+def _size(module: Any) -> str:
+    count = sum(parameter.numel() for parameter in module.parameters())
+    return f"{count / 1e6:.1f} M" if count >= 1e6 else f"{count / 1e3:.1f} k"
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
