@@ -1,0 +1,143 @@
+"""Examples -> one batch.
+
+Shapes: B examples, T feature frames, S transcript tokens with language and end, N translation tokens likewise, C
+symbols of the CTC vocabulary. Everything is padded on the right: ids with the pad token, labels with -100.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from comsl.data.dataset import Example, check_fields
+from comsl.data.errors import DataError
+from comsl.errors import ComSLError
+
+IGNORED = -100
+"""Label of positions that are not scored."""
+
+Batch = dict[str, Tensor]
+
+
+class Collator:
+    """Builds the fields that the objectives read, and nothing else.
+
+    speech
+        ``input_features`` [B, n_mels, T] or [B, T, 160], or ``input_values`` [B, samples]; ``attention_mask``;
+        ``source_language_ids`` [B]; ``durations`` [B] in seconds.
+    transcript
+        ``transcript_ids``, ``transcript_mask`` [B, S]: what the encoder reads, [language, tokens, end].
+        ``transcript_decoder_input_ids`` [B, S] = [end, language, tokens] and
+        ``transcript_labels`` [B, S] = [-100, tokens, end].
+    masked_transcript
+        ``masked_transcript_ids``, ``transcript_mask`` [B, S]: each token but language and end replaced by the mask
+        token with ``mask_probability``. ``mtp_labels`` [B, S]: the transcript's labels where a token was replaced, else
+        -100. ``transcript_decoder_input_ids`` as above, which the decoder reads.
+    translation
+        ``translation_decoder_input_ids`` and ``translation_labels`` [B, N], as the transcript's.
+    ctc
+        ``ctc_labels`` [B, C].
+
+    Args:
+        processor: a ComSLProcessor.
+        fields: some of the above.
+        mask_probability: of each token for ``masked_transcript``.
+    """
+
+    def __init__(self, processor: Any, fields: Collection[str], mask_probability: float = 0.15) -> None:
+        self.processor = processor
+        self.fields = check_fields(fields)
+        if not 0 <= mask_probability <= 1:
+            raise ValueError(f"mask_probability must be between 0 and 1, not {mask_probability}")
+        self.mask_probability = mask_probability
+
+    def __call__(self, examples: Sequence[Example]) -> Batch:
+        """Raises DataError naming the row: a needed field is missing, or its language is not the model's."""
+        batch: Batch = {}
+        if "speech" in self.fields:
+            batch.update(self._speech(examples))
+        if self.fields & {"transcript", "masked_transcript"}:
+            batch.update(self._transcript(examples))
+        if "translation" in self.fields:
+            batch.update(self._translation(examples))
+        if "ctc" in self.fields:
+            rows = self._each(examples, "transcript", lambda row: self.processor.ctc_ids(row.transcript))
+            batch["ctc_labels"] = self._pad(rows, IGNORED)
+        return batch
+
+    def _each(self, examples: Sequence[Example], column: str, make: Callable[[Example], Any]) -> list[Any]:
+        made = []
+        for example in examples:
+            if getattr(example, column) is None:
+                name = "audio" if column == "features" else column
+                raise DataError(f"row {example.id!r} has no {name}; fill it in, or leave the row out")
+            try:
+                made.append(make(example))
+            except ComSLError as error:
+                raise DataError(f"row {example.id!r}: {error}") from None
+        return made
+
+    def _speech(self, examples: Sequence[Example]) -> Batch:
+        features = self._each(examples, "features", lambda row: row.features)
+        languages = self._each(examples, "source_language", lambda row: self.processor.language_id(row.source_language))
+        return {
+            **self.processor.pad_features(features),
+            "source_language_ids": torch.tensor(languages),
+            "durations": torch.tensor([float(example.duration or 0.0) for example in examples]),
+        }
+
+    def _transcript(self, examples: Sequence[Example]) -> Batch:
+        def source(row: Example) -> list[int]:
+            return self.processor.source_ids(row.transcript, row.source_language)
+
+        def target(row: Example) -> tuple[list[int], list[int]]:
+            return self.processor.target_ids(row.transcript, row.source_language)
+
+        ids = self._each(examples, "transcript", source)
+        targets = self._each(examples, "transcript", target)
+        labels = [row[1] for row in targets]
+        batch = {
+            "transcript_mask": self._pad([[1] * len(row) for row in ids], 0),
+            "transcript_decoder_input_ids": self._pad([row[0] for row in targets], self.processor.pad_token_id),
+        }
+        if "transcript" in self.fields:
+            batch["transcript_ids"] = self._pad(ids, self.processor.pad_token_id)
+            batch["transcript_labels"] = self._pad(labels, IGNORED)
+        if "masked_transcript" in self.fields:
+            masks = [self._mask(example, len(row)) for example, row in zip(examples, ids, strict=True)]
+            mask_token = self.processor.mask_token_id
+            batch["masked_transcript_ids"] = self._pad(
+                [np.where(mask, mask_token, row).tolist() for mask, row in zip(masks, ids, strict=True)],
+                self.processor.pad_token_id,
+            )
+            batch["mtp_labels"] = self._pad(
+                [np.where(mask, row, IGNORED).tolist() for mask, row in zip(masks, labels, strict=True)], IGNORED
+            )
+        return batch
+
+    def _mask(self, example: Example, length: int) -> np.ndarray:
+        """[length] bool: which of [language, tokens, end] are masked. Not the augmentation's numbers, hence the 1."""
+        mask = np.random.default_rng((*example.key, 1)).random(length) < self.mask_probability
+        mask[0] = mask[-1] = False
+        return mask
+
+    def _translation(self, examples: Sequence[Example]) -> Batch:
+        self._each(examples, "target_language", lambda row: None)
+
+        def target(row: Example) -> tuple[list[int], list[int]]:
+            return self.processor.target_ids(row.translation, row.target_language)
+
+        targets = self._each(examples, "translation", target)
+        return {
+            "translation_decoder_input_ids": self._pad([row[0] for row in targets], self.processor.pad_token_id),
+            "translation_labels": self._pad([row[1] for row in targets], IGNORED),
+        }
+
+    @staticmethod
+    def _pad(rows: Sequence[Sequence[int]], value: int) -> Tensor:
+        longest = max(len(row) for row in rows)
+        return torch.tensor([[*row, *[value] * (longest - len(row))] for row in rows], dtype=torch.long)

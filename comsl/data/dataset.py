@@ -1,0 +1,250 @@
+"""Manifest rows -> training examples.
+
+All randomness of an example follows from (seed, epoch, index): the number of workers, the number of ranks and where a
+run was resumed change nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import datasets
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from torch.utils.data import Dataset
+
+from comsl.data.audio import MIN_DURATION, SAMPLE_RATE, audio_duration, load_audio
+from comsl.data.augment import AugmentSettings, augment_waveform, mask_features
+from comsl.data.errors import DataError
+from comsl.data.manifest import ManifestPath, load_manifest
+from comsl.errors import ComSLError, UsageError
+from comsl.progress import track
+
+NEEDS: dict[str, tuple[str, ...]] = {
+    "speech": ("audio",),
+    "transcript": ("transcript",),
+    "masked_transcript": ("transcript",),
+    "translation": ("translation", "target_language"),
+    "ctc": ("transcript",),
+}
+"""Field of a batch -> columns of the manifest that it is made of."""
+
+# Headers say lengths to a few milliseconds; a clip of exactly the longest duration must pass.
+_LENGTH_SLACK = 0.02
+
+
+class FeatureSource(Protocol):
+    """The part of ``comsl.model.processing.ComSLProcessor`` that turns waveforms into features."""
+
+    def features(self, waveform: Any) -> npt.NDArray[np.float32]: ...
+
+
+@dataclass
+class Example:
+    """One row, ready for the collator."""
+
+    index: int
+    id: str
+    key: tuple[int, int, int]
+    """(seed, epoch, index), from which the collator's randomness follows too."""
+    source_language: str
+    target_language: str | None = None
+    transcript: str | None = None
+    translation: str | None = None
+    features: npt.NDArray[np.float32] | None = None
+    """[n_mels, T], [samples] or [T, 160]."""
+    duration: float | None = None
+    """Seconds of audio that the features are made of."""
+
+
+class SpeechTranslationDataset(Dataset[Example]):
+    """Examples of one or several manifests, made when they are asked for.
+
+    Args:
+        manifest: path(s), or what ``load_manifest`` returned.
+        processor: makes the features (a ComSLProcessor).
+        augment: what is done to the clips; None for nothing.
+        seed: of all randomness.
+        fields: what the collator will build (keys of ``NEEDS``); nothing else is loaded. None: audio where a row has
+            it, and whatever text there is.
+        max_duration: seconds that the model reads at most. Default: the processor's ``max_duration`` or
+            ``fixed_duration``, if it has one.
+
+    Raises:
+        DataError: a row lacks a column that the fields need, or is known to be too long or too short, naming the rows:
+            better now than after an hour of training.
+    """
+
+    def __init__(
+        self,
+        manifest: ManifestPath | Sequence[ManifestPath] | datasets.Dataset,
+        processor: FeatureSource,
+        augment: AugmentSettings | None = None,
+        seed: int = 0,
+        fields: Collection[str] | None = None,
+        max_duration: float | None = None,
+    ) -> None:
+        self.manifest = manifest if isinstance(manifest, datasets.Dataset) else load_manifest(manifest)
+        if self.manifest._indices is not None:  # a selection: its columns would be those of the whole
+            self.manifest = self.manifest.flatten_indices()
+        self.processor = processor
+        self.augment = augment or AugmentSettings()
+        self.seed = seed
+        self.fields = None if fields is None else check_fields(fields)
+        if max_duration is None:
+            max_duration = getattr(processor, "max_duration", None) or getattr(processor, "fixed_duration", None)
+        self.max_duration = max_duration
+        # Shared memory, so that workers that live on from one epoch to the next see it change.
+        self._epoch = torch.zeros((), dtype=torch.long).share_memory_()
+        self._seconds: npt.NDArray[np.float64] | None = None
+        self._time_axis = self._find_time_axis()
+        self._check_columns()
+        if self.fields is not None and "speech" not in self.fields:
+            self.manifest = self.manifest.remove_columns(["audio"])
+        elif self.fields is not None:
+            self._check_durations(_numbers(self.manifest.data.column("duration")))
+
+    def _find_time_axis(self) -> int:
+        kind = getattr(getattr(self.processor, "feature_extractor", None), "kind", "whisper")
+        if kind == "waveform" and self.augment.masks_features:
+            raise UsageError(
+                "augment.time_masks and augment.frequency_masks are for spectral features; this model reads the"
+                " waveform itself: leave them out (it has mask_time_prob in its own configuration)"
+            )
+        return 0 if kind == "filterbank" else 1
+
+    def __len__(self) -> int:
+        return len(self.manifest)
+
+    @property
+    def epoch(self) -> int:
+        return int(self._epoch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose randomness the next examples have, in running workers too."""
+        self._epoch.fill_(epoch)
+
+    def __getitem__(self, index: int) -> Example:
+        """Load, augment and featurize one row.
+
+        Raises:
+            DataError: naming the row, its file and what is wrong with it.
+        """
+        row = self.manifest[index]
+        key = (self.seed, self.epoch, index)
+        example = Example(
+            index, row["id"], key, row["source_language"], row["target_language"], row["transcript"], row["translation"]
+        )
+        if row.get("audio") is not None and (self.fields is None or "speech" in self.fields):
+            try:
+                self._add_speech(example, row["audio"])
+            except ComSLError as error:
+                file = row["audio"] if isinstance(row["audio"], str) else None
+                named = f" ({file})" if file and file not in str(error) else ""
+                raise DataError(f"row {row['id']!r}{named}: {error}") from None
+        return example
+
+    def _add_speech(self, example: Example, audio: str | bytes) -> None:
+        waveform = load_audio(audio)
+        seconds = waveform.size / SAMPLE_RATE
+        reason = self._wrong_duration(seconds)
+        if reason:
+            raise DataError(reason)
+        generator = np.random.default_rng(example.key)
+        waveform = augment_waveform(waveform, self.augment, generator, self.max_duration)
+        example.duration = waveform.size / SAMPLE_RATE
+        example.features = self.processor.features(waveform)
+        if self.augment.masks_features:
+            example.features = mask_features(example.features, self.augment, generator, self._time_axis)
+
+    def _wrong_duration(self, seconds: float) -> str | None:
+        if seconds < MIN_DURATION:
+            return f"{1000 * seconds:.0f} ms of audio, at least {1000 * MIN_DURATION:.0f} ms are needed; leave it out"
+        if self.max_duration is not None and seconds > self.max_duration + _LENGTH_SLACK:
+            return (
+                f"{seconds:.2f} s of audio, the model reads {self.max_duration:g} s at most; cut it into segments with"
+                " their own text, or leave it out"
+            )
+        return None
+
+    def _check_columns(self) -> None:
+        for field in sorted(self.fields or ()):
+            for column in NEEDS[field]:
+                missing = np.flatnonzero(self.manifest.data.column(column).is_null().to_numpy())
+                if missing.size:
+                    raise DataError(
+                        f"{self._rows(missing)} no {column}, which {field!r} is made of; fill it in, leave the rows"
+                        " out, or switch the objectives off that need it"
+                    )
+
+    def _rows(self, rows: npt.NDArray[np.int64]) -> str:
+        """ "row 'a' has" or "3 rows (first: 'a', 'b') have"."""
+        ids = self.manifest.data.column("id")
+        if rows.size == 1:
+            return f"row {ids[int(rows[0])].as_py()!r} has"
+        return f"{rows.size} rows (first: {', '.join(repr(ids[int(row)].as_py()) for row in rows[:3])}) have"
+
+    def _check_durations(self, seconds: npt.NDArray[np.float64]) -> None:
+        """Refuse what is known to be too long or too short; NaN: not known."""
+        longest = np.inf if self.max_duration is None else self.max_duration + _LENGTH_SLACK
+        for wrong in (seconds > longest, seconds < MIN_DURATION):
+            rows = np.flatnonzero(wrong)
+            if rows.size:
+                reason = self._wrong_duration(float(seconds[rows[0]]))
+                raise DataError(f"{self._rows(rows)} {reason}")
+
+    def durations(self) -> npt.NDArray[np.float64]:
+        """Seconds of each row [rows], from the manifest or else from the file's header; NaN without audio."""
+        if self._seconds is not None:
+            return self._seconds
+        seconds = _numbers(self.manifest.data.column("duration"))
+        audio = self.manifest.data.column("audio")
+        unknown = np.flatnonzero(np.isnan(seconds) & audio.is_valid().to_numpy())
+        if unknown.size:
+            with ThreadPoolExecutor(8) as pool:
+                found = pool.map(self._read_duration, unknown.tolist())
+                seconds[unknown] = list(track(found, total=unknown.size, description="lengths of clips", unit="clips"))
+            self._check_durations(seconds)
+        self._seconds = seconds
+        return seconds
+
+    def _read_duration(self, index: int) -> float:
+        row = self.manifest[index]
+        try:
+            return audio_duration(row["audio"])
+        except ComSLError as error:
+            raise DataError(f"row {row['id']!r}: {error}") from None
+
+    def costs(self) -> npt.NDArray[np.float64]:
+        """What each row costs in a batch [rows], for ``BucketBatchSampler``.
+
+        Seconds of audio (at the slowest speed of the augmentation), or, if speech is not among the fields, characters
+        of the longer of transcript and translation.
+        """
+        if self.fields is None or "speech" in self.fields:
+            return self.durations() / min((1.0, *self.augment.speed))
+        columns = {column for field in self.fields for column in NEEDS[field]} & {"transcript", "translation"}
+        lengths = [_numbers(pc.utf8_length(self.manifest.data.column(column))) for column in sorted(columns)]
+        return np.nanmax(np.stack(lengths), axis=0)
+
+    def source_languages(self) -> list[str]:
+        """Source language of each row, for temperature sampling."""
+        return self.manifest.data.column("source_language").to_pylist()
+
+
+def check_fields(fields: Collection[str]) -> frozenset[str]:
+    """Raises ValueError for what is not a key of ``NEEDS``."""
+    unknown = set(fields) - set(NEEDS)
+    if unknown:
+        raise ValueError(f"unknown fields {sorted(unknown)}; there are {', '.join(NEEDS)}")
+    return frozenset(fields)
+
+
+def _numbers(column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
+    return np.array(pc.fill_null(column.cast(pa.float64()), np.nan).to_numpy(), dtype=np.float64)
