@@ -153,15 +153,21 @@ def tiny_mbart50(directory: str | Path, *, seed: int = 0, **changes: Any) -> Pat
     return path
 
 
-def tiny_m2m100(directory: str | Path, *, seed: int = 0, **changes: Any) -> Path:
-    """facebook/m2m100_418M: vocab.json beside the sentencepiece model; eight made-up words at the end."""
+def tiny_m2m100(directory: str | Path, *, seed: int = 0, listed: bool = True, **changes: Any) -> Path:
+    """facebook/m2m100_418M: vocab.json beside the sentencepiece model; eight made-up words at the end.
+
+    listed: its files list the language tokens as special tokens (as the hub's do), or leave them to the class.
+    """
     path = Path(directory)
     _train_sentencepiece(path, "bpe")
     vocabulary = _fairseq_vocabulary(path)
     (path / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False))
     size = len(vocabulary) + len(M2M100_CODES["m2m100"]) + 8
     _save(M2M100ForConditionalGeneration, M2M100Config(vocab_size=size, **(TEXT_SIZES | changes)), path, seed)
-    _write_tokenizer_config(path, "M2M100Tokenizer", language_codes="m2m100", num_madeup_words=8)
+    languages = [f"__{code}__" for code in M2M100_CODES["m2m100"]] if listed else []
+    _write_tokenizer_config(
+        path, "M2M100Tokenizer", language_codes="m2m100", num_madeup_words=8, additional_special_tokens=languages
+    )
     return path
 
 
@@ -186,8 +192,20 @@ def tiny_comsl(directory: str | Path, *, seed: int = 0, **changes: Any) -> tuple
     parts = Path(f"{directory}-parts")
     torch.manual_seed(seed)
     settings = {"new_languages": {"cy": "en"}} | changes
-    model, processor = compose(tiny_whisper(parts / "speech"), tiny_mbart50(parts / "text"), out=directory, **settings)
+    model, processor = compose(tiny_whisper(parts / "speech"), tiny_mbart50(parts / "text"), **settings)
+    separate_new_tokens(model, processor)
+    model.save_pretrained(directory)
+    processor.save_pretrained(directory)
     return model.eval(), processor
+
+
+def separate_new_tokens(model: Any, processor: Any) -> None:
+    """Move the last language token away from the one it was copied from: equal logits would make argmax a coin toss."""
+    row = max(processor.languages.values())
+    with torch.no_grad():
+        model.output_weight[row] += 0.01 * torch.randn(
+            model.config.hidden_size, generator=torch.Generator().manual_seed(1)
+        )
 
 
 def waveform(seconds: float, seed: int = 0) -> np.ndarray:

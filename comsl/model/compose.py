@@ -154,8 +154,8 @@ def _add_languages(text_model: Any, tokenizer: Any, related: dict[str, str]) -> 
     if needed > rows:
         text_model.resize_token_embeddings(needed, mean_resizing=False)
     with torch.no_grad():
-        for row, start in started_from.items():
-            _copy_row(text_model, row, start, rows)
+        for row, origin_row in started_from.items():
+            _copy_row(text_model, row, origin_row, rows)
     return known
 
 

@@ -120,18 +120,18 @@ class ComSLProcessor(ProcessorMixin):
             start += size
         return ids
 
-    def decode(self, ids: Iterable[int] | Tensor, **kwargs: Any) -> str:  # type: ignore[override]
+    def decode(self, ids: Iterable[int] | Tensor, **kwargs: Any) -> str:
         """Text of token ids; special and language tokens, padding and -100 are left out."""
         listed = ids.tolist() if isinstance(ids, Tensor) else list(ids)
         return self.tokenizer.decode([number for number in listed if number not in self._silent], **kwargs).strip()
 
-    def batch_decode(self, sequences: Iterable[Iterable[int]] | Tensor, **kwargs: Any) -> list[str]:  # type: ignore[override]
+    def batch_decode(self, sequences: Iterable[Iterable[int]] | Tensor, **kwargs: Any) -> list[str]:
         """Texts of several rows of token ids."""
         return [self.decode(ids, **kwargs) for ids in sequences]
 
     # --- both --------------------------------------------------------------------------------------------------------
 
-    def __call__(  # type: ignore[override]
+    def __call__(
         self,
         audio: Any = None,
         text: str | Sequence[str] | None = None,
