@@ -1,0 +1,82 @@
+"""Where the decoder looks: cross-attention from the tokens of one translation to the speech it was made from.
+
+Shapes: N tokens of the translation, F frames after the adapter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from comsl.inference.decode import evaluating, feature_seconds
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Mean over decoder layers and heads.
+
+    Attributes:
+        weights: [N, F]; the share that goes to the language embedding in front of the frames is left out, so a row
+            sums to at most 1.
+        tokens: [N], as the tokenizer writes them.
+        seconds: length of the speech.
+        features: the clip's features, for a picture of the sound.
+    """
+
+    weights: np.ndarray
+    tokens: list[str]
+    seconds: float
+    features: np.ndarray
+
+
+def cross_attention(
+    model: Any, processor: Any, features: np.ndarray, source_language: str, target_language: str, text: str
+) -> Attention:
+    """Cross-attention while ``text`` is read off (teacher forcing) from one clip.
+
+    Args:
+        model, processor: a ComSL model and its processor.
+        features: of one clip, as ``processor.features`` makes them.
+        text: the translation, usually the model's own.
+    """
+    device = next(model.parameters()).device
+    batch = processor.pad_features([features])
+    speech = torch.as_tensor(batch["input_features" if "input_features" in batch else "input_values"])
+    mask = torch.as_tensor(batch["attention_mask"]).to(device)
+    language = torch.tensor([processor.language_id(source_language)], device=device)
+    decoder_input_ids, labels = processor.target_ids(text, target_language)
+    with evaluating(model), _eager(model.text_model):
+        hidden, lengths = model.encode_speech(speech.to(device, next(model.parameters()).dtype), mask)
+        embeds, memory_mask = model.embed_speech(hidden, lengths, language)
+        memory = model.text_encoder(inputs_embeds=embeds, attention_mask=memory_mask).last_hidden_state
+        output = model.text_decoder(
+            input_ids=torch.tensor([decoder_input_ids], device=device),
+            encoder_hidden_states=memory,
+            encoder_attention_mask=memory_mask,
+            output_attentions=True,
+            use_cache=False,
+        )
+    layers = torch.stack([layer[0].float().mean(0) for layer in output.cross_attentions])  # [layers, positions, 1 + F]
+    scored = [place for place, label in enumerate(labels) if label >= 0]
+    tokens = processor.tokenizer.convert_ids_to_tokens([labels[place] for place in scored])
+    weights = layers.mean(0)[scored, 1:].cpu().numpy()
+    seconds = feature_seconds(features, processor)
+    if processor.fixed_duration is not None:  # the rest of the frames is the silence behind the clip
+        weights = weights[:, : max(1, round(weights.shape[1] * seconds / processor.fixed_duration))]
+    return Attention(weights, list(tokens), seconds, features)
+
+
+@contextmanager
+def _eager(text_model: Any) -> Iterator[None]:
+    """Fused attention kernels do not say where they looked."""
+    before = text_model.config._attn_implementation
+    text_model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        text_model.set_attn_implementation(before)

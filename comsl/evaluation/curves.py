@@ -1,0 +1,58 @@
+"""Learning curves of the run that made a model, from its log (``train_log.jsonl``)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+LOG = "train_log.jsonl"
+MAX_POINTS = 400
+RATES = ("learning_rate", "grad_norm", "speech_hours_per_hour", "tokens_per_second")
+PANELS = ("loss", "objectives", "development set")
+
+Curves = dict[str, dict[str, list[tuple[float, float]]]]
+"""Panel -> name -> points (step, value)."""
+
+
+def read_curves(model: str | Path) -> Curves:
+    """Curves from the log in the model's directory or one of the two above it (a checkpoint of a run); {} without one.
+
+    A log has one JSON object a line with ``step``, ``kind`` ("train" or "dev") and numbers; lines that are not, are
+    skipped. Every curve is thinned to ``MAX_POINTS``.
+    """
+    folder = Path(model)
+    candidates = [place / LOG for place in (folder, *folder.resolve().parents[:2])]
+    log = next((path for path in candidates if path.is_file()), None)
+    if not folder.is_dir() or log is None:
+        return {}
+    panels: Curves = {}
+    for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(entry, dict) and isinstance(entry.get("step"), int):
+            for name, value in entry.items():
+                panel, label = _place(name, str(entry.get("kind", "train")))
+                if panel is not None and isinstance(value, int | float):
+                    panels.setdefault(panel, {}).setdefault(label, []).append((entry["step"], value))
+    return {
+        panel: {name: _thin(points) for name, points in panels[panel].items()} for panel in PANELS if panel in panels
+    }
+
+
+def _place(name: str, kind: str) -> tuple[str | None, str]:
+    """Panel and label of one logged value; no panel for what is not drawn."""
+    if name in ("step", "epoch", "kind", *RATES) or name.endswith("_count"):
+        return None, name
+    if kind == "dev":
+        label = name.removeprefix("dev_")
+        return ("loss", "development set") if label == "loss" else ("development set", label)
+    return ("loss", "training") if name == "loss" else ("objectives", name)
+
+
+def _thin(points: list[Any]) -> list[Any]:
+    every = -(-len(points) // MAX_POINTS)
+    thinned = points[::every]
+    return thinned if thinned[-1] == points[-1] else [*thinned, points[-1]]

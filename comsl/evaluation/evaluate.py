@@ -1,0 +1,376 @@
+"""Manifests in; hypotheses, scores and a report out."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+import comsl
+from comsl.data.audio import load_audio
+from comsl.data.manifest import load_manifest
+from comsl.errors import ComSLError, UsageError
+from comsl.evaluation.curves import read_curves
+from comsl.evaluation.lookup import Lookup
+from comsl.evaluation.metrics import BOOTSTRAP_SAMPLES, NORMALISERS
+from comsl.evaluation.records import ATTENTION, SCORES, Record, RecordLog, write_json
+from comsl.evaluation.report import render, write_html
+from comsl.evaluation.scoring import transcription_scores, translation_scores, unseen_rows
+from comsl.evaluation.systems import LOOKUP, ROLES, SYSTEMS, TASKS, Decoder, SystemRunner, load_decoder, record
+from comsl.inference.decode import DecodingOptions, Hypothesis
+from comsl.progress import console, track
+
+Manifest = str | Path | Sequence[str | Path]
+LIBRARIES = ("torch", "transformers", "sacrebleu", "jiwer", "numpy")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What ``evaluate`` gives back; all of it is in the folder ``out`` too."""
+
+    out: Path
+    scores: dict[str, Any]
+    records: list[Record]
+
+    @property
+    def failed(self) -> list[dict[str, str]]:
+        """``{"id", "system", "error"}`` of every row that could not be done."""
+        failed: list[dict[str, str]] = self.scores["failed"]
+        return failed
+
+    @property
+    def ok(self) -> bool:
+        """Whether every row was done; False is exit code 1."""
+        return not self.failed
+
+
+def evaluate(
+    model: str | Path | Decoder,
+    manifest: Manifest,
+    out: str | Path,
+    systems: Sequence[str] = SYSTEMS,
+    *,
+    cascade_asr: str | Path | Decoder | None = None,
+    cascade_mt: str | Path | Decoder | None = None,
+    train_manifest: Manifest | None = None,
+    task: str = "both",
+    beam: int = 5,
+    batch_size: int = 8,
+    max_new_tokens: int | None = None,
+    options: DecodingOptions | None = None,
+    lowercase: bool = False,
+    normaliser: str = "basic",
+    n_bootstrap: int = BOOTSTRAP_SAMPLES,
+    device: str | None = None,
+    show: bool = True,
+) -> Evaluation:
+    """Decode manifests with each system, score the hypotheses, write hypotheses.jsonl, scores.json and report.html.
+
+    Interrupted, the same call goes on where it stopped and gives the same result; a finished one is only scored again.
+
+    Args:
+        model: directory or hub id of a ComSL model, or a ``Decoder``.
+        manifest: one or several; every row counts, in their order.
+        out: folder; what an evaluation with other settings left there is overwritten.
+        systems: of "direct", "cascade", "text" (see ``systems``).
+        cascade_asr, cascade_mt: models of the cascade's two sides (``cascade_mt`` also makes "text"); None: ``model``.
+        train_manifest: adds the look-up floor, and for every system the scores over the rows whose reference does not
+            occur in it.
+        task: "translate" (BLEU, chrF++), "transcribe" (WER, CER), or "both".
+        beam, batch_size, max_new_tokens: of the decoding; ``options`` replaces the three.
+        lowercase: score translations without case (stated in the signature).
+        normaliser: of transcripts, key of ``metrics.NORMALISERS``.
+        n_bootstrap: resamples for confidence intervals; 0 leaves them out.
+        device: "cpu", "cuda", "cuda:1"...; None: a GPU if there is one.
+        show: print the tables to stdout.
+
+    Raises:
+        UsageError: an unknown system, task or normaliser, or a system that no row has the input for.
+        ComSLError: a manifest or model that cannot be read. Single rows never raise: they are listed in ``failed``.
+    """
+    _check(systems, task, normaliser)
+    out = Path(out)
+    options = options or DecodingOptions(beam=beam, batch_size=batch_size, max_new_tokens=max_new_tokens)
+    rows = ManifestRows(manifest)
+    rows.check(systems, task)
+    models = {"model": model, "cascade_asr": cascade_asr, "cascade_mt": cascade_mt}
+    settings = _settings(models, manifest, train_manifest, task, options)
+    log = RecordLog(out, settings)
+    decoders = _Decoders(models, options, device)
+    done = [system for system in SYSTEMS if system in systems and (system != "text" or task != "transcribe")]
+    for system in done:
+        _decode(system, rows, decoders, task, log, options.batch_size)
+    training: list[Record] = []
+    if train_manifest is not None and task != "transcribe":
+        training = ManifestRows(train_manifest).rows
+        _look_up(rows.rows, training, log)
+        done.append(LOOKUP)
+    records = log.finish([row["id"] for row in rows.rows], done)
+    caption = _draw_attention(decoders, records, rows, out) if "direct" in done else None
+    scores = {
+        "comsl": comsl.__version__,
+        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        **{name: _name(value) for name, value in models.items()},
+        "manifests": [str(path) for path in _paths(manifest)],
+        "train_manifests": [str(path) for path in _paths(train_manifest)],
+        "rows": len(rows.rows),
+        "audio_seconds": round(sum(row["duration"] or 0.0 for row in rows.rows), 3),
+        "seconds": {system: round(log.seconds.get(system, 0.0), 3) for system in done},
+        "task": task,
+        "lowercase": lowercase,
+        "decoding": {**asdict(options), "device": decoders.device()},
+        "versions": _versions(),
+        "git_commit": _git_commit(),
+        **_score(records, done, training, task, lowercase, normaliser, n_bootstrap),
+        "failed": [
+            *({key: row[key] for key in ("id", "system", "error")} for row in records if row["error"] is not None),
+            *rows.unscorable(task),
+        ],
+        "attention": caption,
+        "curves": read_curves(model) if isinstance(model, str | Path) else {},
+    }
+    write_json(out / SCORES, scores)
+    write_html(out)
+    if show:
+        Console(highlight=False).print(render(scores))
+    return Evaluation(out, scores, records)
+
+
+class ManifestRows:
+    """The rows of one or several manifests without their audio, which is read when it is needed."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        paths = _paths(manifest)
+        self.name = ", ".join(str(path) for path in paths)
+        self._dataset = load_manifest(paths if len(paths) > 1 else paths[0])
+        self.rows: list[Record] = self._dataset.remove_columns(["audio"]).to_list()
+        if not self.rows:
+            raise ComSLError(f"{self.name}: the manifest has no rows")
+        self._place = {row["id"]: place for place, row in enumerate(self.rows)}
+
+    def waveform(self, row: Record) -> np.ndarray:
+        audio = self._dataset[self._place[row["id"]]]["audio"]
+        if audio is None:
+            raise ComSLError(f"row {row['id']}: no audio")
+        return load_audio(audio)
+
+    def check(self, systems: Sequence[str], task: str) -> None:
+        """UsageError for what no row at all can give: that is a wrong command, not a bad row."""
+        # Durations first: looking at the audio itself reads it where the manifest holds it as bytes.
+        silent = all(row["duration"] is None for row in self.rows) and not any(self._dataset["audio"])
+        if silent and {"direct", "cascade"} & set(systems):
+            raise UsageError(f"{self.name}: no row has audio; only the system text can be evaluated on it")
+        if task != "transcribe" and all(row["translation"] is None for row in self.rows):
+            raise UsageError(f"{self.name}: no row has a translation to score against; evaluate the task transcribe")
+        if "text" in systems and task != "transcribe" and all(row["transcript"] is None for row in self.rows):
+            raise UsageError(f"{self.name}: no row has a transcript, so leave out the system text")
+
+    def unscorable(self, task: str) -> list[dict[str, str]]:
+        """Rows that lack what the task is scored against, in the form of ``Evaluation.failed``."""
+        field = "transcript" if task == "transcribe" else "translation"
+        reason = f"the row has no {field} to score against"
+        return [{"id": row["id"], "system": "all", "error": reason} for row in self.rows if row[field] is None]
+
+
+class _Decoders:
+    """Models, loaded when first needed and once each."""
+
+    def __init__(
+        self, models: dict[str, str | Path | Decoder | None], options: DecodingOptions, device: str | None
+    ) -> None:
+        self._models, self._options, self._device = models, options, device
+        self._loaded: dict[str, Decoder] = {}
+
+    def get(self, role: str) -> Decoder:
+        model = self._models["model"] if self.same(role) else self._models[role]
+        if model is None or not isinstance(model, str | Path):
+            assert model is not None
+            return model
+        if str(model) not in self._loaded:
+            self._loaded[str(model)] = load_decoder(model, self._options, self._device)
+        return self._loaded[str(model)]
+
+    def same(self, role: str) -> bool:
+        """Whether the role is played by the model under evaluation."""
+        model = self._models[role]
+        main = self._models["model"]
+        paths = isinstance(model, str | Path) and isinstance(main, str | Path)
+        return model is None or model is main or (paths and str(model) == str(main))
+
+    def device(self) -> str | None:
+        devices = {str(model.model.device) for model in self._loaded.values() if hasattr(model, "model")}
+        return ", ".join(sorted(devices)) or None
+
+
+def _decode(system: str, rows: ManifestRows, decoders: _Decoders, task: str, log: RecordLog, batch_size: int) -> None:
+    """All rows of one system that the log does not hold yet, longest first (memory runs out at once or not at all)."""
+    pending = [row for row in rows.rows if (row["id"], system) not in log.records]
+    if not pending:
+        return
+    pending.sort(key=lambda row: -(row["duration"] or 0.0))
+    heard = _transcripts_of(log) if decoders.same("cascade_asr") else lambda row_id: None
+    # Loaded before any row is touched: a model that cannot be read is no fault of the rows.
+    roles = {role: decoders.get(role) for role in ROLES[system]}
+    runner = SystemRunner(roles, rows.waveform, task, heard)
+    batches = [pending[start : start + batch_size] for start in range(0, len(pending), batch_size)]
+    for batch in track(batches, description=f"decoding, {system}", unit="batches"):
+        started = time.perf_counter()
+        log.append(runner.run(system, batch), system, time.perf_counter() - started)
+
+
+def _look_up(rows: Sequence[Record], training: Sequence[Record], log: RecordLog) -> None:
+    known = [row for row in training if row["transcript"] and row["translation"]]
+    if not known:
+        raise UsageError("the training manifest has no row with both transcript and translation to look up")
+    started = time.perf_counter()
+    answers = Lookup([row["transcript"] for row in known], [row["translation"] for row in known]).translate(
+        [row["transcript"] or "" for row in rows]
+    )
+    records = [
+        record(LOOKUP, row, Hypothesis(answer, float("nan")), None) for row, answer in zip(rows, answers, strict=True)
+    ]
+    log.append(records, LOOKUP, time.perf_counter() - started)
+
+
+def _transcripts_of(log: RecordLog) -> Callable[[str], str | None]:
+    """What the direct system heard: the same model, so the cascade need not listen again."""
+
+    def transcript(row_id: str) -> str | None:
+        made = log.records.get((row_id, "direct"))
+        return made["transcript_hypothesis"] if made is not None and made["error"] is None else None
+
+    return transcript
+
+
+def _score(
+    records: Sequence[Record],
+    systems: Sequence[str],
+    training: Sequence[Record],
+    task: str,
+    lowercase: bool,
+    normaliser: str,
+    n_bootstrap: int,
+) -> dict[str, Any]:
+    translation: dict[str, Any] = {}
+    transcription: dict[str, Any] = {}
+    seen = [row["translation"] for row in training if row["translation"] is not None]
+    for system in track(systems, description="scoring", unit="systems"):
+        own = [row for row in records if row["system"] == system]
+        if task != "transcribe":
+            translation[system] = translation_scores(own, lowercase=lowercase, n_bootstrap=n_bootstrap)
+            unseen = unseen_rows(own, seen)
+            if training and 0 < len(unseen) < len(own):
+                translation[system]["unseen"] = translation_scores(unseen, lowercase=lowercase, n_bootstrap=n_bootstrap)
+        if task != "translate":
+            rates = transcription_scores(own, normaliser=normaliser)
+            if rates["pairs"]:
+                transcription[system] = rates
+    return {"systems": translation, "transcription": transcription}
+
+
+def _draw_attention(decoders: _Decoders, records: Sequence[Record], rows: ManifestRows, out: Path) -> str | None:
+    """A picture of one direct translation (the longest of moderate length); its caption, or None where none is made."""
+    from comsl.evaluation.systems import ModelDecoder
+
+    (out / ATTENTION).unlink(missing_ok=True)
+    usable = [row for row in records if row["system"] == "direct" and row["hypothesis"] and not row["error"]]
+    decoder = decoders.get("model") if usable else None
+    if not isinstance(decoder, ModelDecoder):
+        return None
+    from comsl.evaluation.attention import cross_attention
+    from comsl.evaluation.plots import attention_png
+
+    usable.sort(key=lambda row: (abs((row["duration"] or 0.0) - 4.0), row["id"]))
+    chosen = usable[0]
+    try:
+        features = decoder.prepare(rows.waveform(chosen))[0]
+        languages = chosen["source_language"], chosen["target_language"]
+        attention = cross_attention(decoder.model, decoder.processor, features, *languages, chosen["hypothesis"])
+    except ComSLError as error:
+        console.print(f"no attention picture: {error}", markup=False)
+        return None
+    (out / ATTENTION).write_bytes(attention_png(attention))
+    return f"{chosen['id']}: {chosen['hypothesis']} Mean over layers and heads; the language embedding is left out."
+
+
+def _check(systems: Sequence[str], task: str, normaliser: str) -> None:
+    for kind, given, known in (
+        ("system", systems, SYSTEMS),
+        ("task", [task], TASKS),
+        ("normaliser", [normaliser], tuple(NORMALISERS)),
+    ):
+        for name in given:
+            if name not in known:
+                raise UsageError(f"unknown {kind} {name!r}: known are {', '.join(known)}")
+    if not systems:
+        raise UsageError(f"no system to evaluate: choose of {', '.join(SYSTEMS)}")
+
+
+def _settings(
+    models: dict[str, Any], manifest: Manifest, train_manifest: Manifest | None, task: str, options: DecodingOptions
+) -> dict[str, Any] | None:
+    """All that hypotheses depend on (batches are not among it); None for models that live in memory."""
+    if any(model is not None and not isinstance(model, str | Path) for model in models.values()):
+        return None
+    decoding = {name: value for name, value in asdict(options).items() if name not in ("batch_size", "batch_seconds")}
+    return {
+        "models": {role: None if model is None else _stamp(model) for role, model in models.items()},
+        "manifests": [_stamp(path) for path in _paths(manifest)],
+        "train_manifests": [_stamp(path) for path in _paths(train_manifest)],
+        "task": task,
+        "decoding": decoding,
+        "versions": _versions(),
+    }
+
+
+def _stamp(path: str | Path) -> list[Any]:
+    """Changes when a file, or a file directly in a folder, does."""
+    path = Path(path)
+    files = (
+        sorted(entry for entry in path.iterdir() if entry.suffix in (".json", ".safetensors", ".model"))
+        if path.is_dir()
+        else [path]
+    )
+    return [str(path), *([file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files if file.is_file())]
+
+
+def _paths(manifest: Manifest | None) -> list[str | Path]:
+    if manifest is None:
+        return []
+    return [manifest] if isinstance(manifest, str | Path) else list(manifest)
+
+
+def _name(model: Any) -> str | None:
+    """Of a model, as the user gave it."""
+    if model is None:
+        return None
+    return str(model) if isinstance(model, str | Path) else type(model).__name__
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "python": platform.python_version(),
+        "comsl": comsl.__version__,
+        **{name: version(name) for name in LIBRARIES},
+    }
+
+
+def _git_commit() -> str | None:
+    """Of this package, where it runs from a checkout."""
+    root = Path(comsl.__file__).resolve().parents[1]
+    if not (root / ".git").exists():
+        return None
+    try:
+        command = ["git", "-C", str(root), "rev-parse", "HEAD"]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

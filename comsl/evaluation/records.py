@@ -1,0 +1,158 @@
+"""What an evaluation leaves on disk: ``hypotheses.jsonl`` (one object a row and system) and ``scores.json``."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from comsl.errors import ComSLError, UsageError
+
+HYPOTHESES = "hypotheses.jsonl"
+SCORES = "scores.json"
+STATE = "state.json"
+ATTENTION = "attention.png"
+REPORT = "report.html"
+
+Record = dict[str, Any]
+"""One row of one system, with these fields:
+
+    id, system, source_language, target_language
+    source                 the reference transcript, None where the manifest has none
+    hypothesis             the translation, "" where the row failed; None where no translation was asked for
+    reference              the raw reference translation, None where the manifest has none
+    transcript_hypothesis  what the system heard, where it made a transcript; else None
+    score                  mean log-probability of a token of the hypothesis; None where there is none
+    duration               seconds of speech
+    error                  why the row failed; None where it did not
+"""
+
+FIELDS = (
+    "id",
+    "system",
+    "source_language",
+    "target_language",
+    "source",
+    "hypothesis",
+    "reference",
+    "transcript_hypothesis",
+    "score",
+    "duration",
+    "error",
+)
+
+
+class RecordLog:
+    """Records on disk as they come, so that an interrupted evaluation can go on.
+
+    The log belongs to ``settings``: it is continued only by an evaluation with equal ones and begun anew otherwise.
+    Rows that failed are not taken over (their cause may have been mended).
+
+    Args:
+        folder: of the evaluation.
+        settings: everything the records depend on; None never continues.
+    """
+
+    def __init__(self, folder: Path, settings: dict[str, Any] | None) -> None:
+        self.folder, self.settings = folder, settings
+        self.records: dict[tuple[str, str], Record] = {}
+        self.seconds: dict[str, float] = {}
+        """Seconds of decoding by system, those of interrupted runs included."""
+        folder.mkdir(parents=True, exist_ok=True)
+        state = _read_state(folder / STATE)
+        if settings is not None and state.get("settings") == json.loads(json.dumps(settings)):
+            kept = [record for record in _lines(folder / HYPOTHESES, torn=True) if record["error"] is None]
+            self.records = {(record["id"], record["system"]): record for record in kept}
+            self.seconds = dict(state["seconds"])
+        self._rewrite(self.records.values())
+        self._write_state()
+
+    def append(self, records: Iterable[Record], system: str, seconds: float) -> None:
+        """Add records and how long they took; on disk when this returns."""
+        with (self.folder / HYPOTHESES).open("a", encoding="utf-8") as file:
+            for record in records:
+                self.records[record["id"], record["system"]] = record
+                file.write(_line(record))
+        self.seconds[system] = self.seconds.get(system, 0.0) + seconds
+        self._write_state()
+
+    def finish(self, ids: Iterable[str], systems: Iterable[str]) -> list[Record]:
+        """Put the file in its final order (systems, then rows as the manifest has them), and nothing else in it."""
+        ids = list(ids)
+        ordered = [self.records[row_id, system] for system in systems for row_id in ids]
+        self._rewrite(ordered)
+        return ordered
+
+    def _rewrite(self, records: Iterable[Record]) -> None:
+        write_text(self.folder / HYPOTHESES, "".join(_line(record) for record in records))
+
+    def _write_state(self) -> None:
+        write_json(self.folder / STATE, {"settings": self.settings, "seconds": self.seconds})
+
+
+def read_records(folder: str | Path) -> list[Record]:
+    """The records of an evaluation.
+
+    Raises:
+        UsageError: the folder holds no evaluation.
+        ComSLError: a line is not a record, named by its number.
+    """
+    path = Path(folder) / HYPOTHESES
+    if not path.is_file():
+        raise UsageError(f"{folder} holds no evaluation ({HYPOTHESES} is missing): make one with comsl evaluate")
+    return _lines(path)
+
+
+def read_scores(folder: str | Path) -> dict[str, Any]:
+    """``scores.json`` of a finished evaluation; errors as of ``read_records``."""
+    path = Path(folder) / SCORES
+    if not path.is_file():
+        raise UsageError(f"{folder} holds no finished evaluation ({SCORES} is missing): run comsl evaluate again")
+    try:
+        scores: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ComSLError(f"{path} is not JSON: {error}") from error
+    return scores
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Whole or not at all: a reader never sees half a file."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _line(record: Record) -> str:
+    return json.dumps({field: record[field] for field in FIELDS}, ensure_ascii=False) + "\n"
+
+
+def _lines(path: Path, torn: bool = False) -> list[Record]:
+    """``torn``: a last line that a killed process left unfinished is no error."""
+    if torn and not path.is_file():
+        return []
+    # Not splitlines(): a hypothesis may hold U+2028, which JSON leaves as it is.
+    lines = [line for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if line.strip()]
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+            records.append({field: record[field] for field in FIELDS})
+        except (ValueError, KeyError, TypeError) as error:
+            if torn and number == len(lines):
+                break
+            raise ComSLError(f"{path}, line {number}: not a hypothesis record ({error})") from error
+    return records
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    try:
+        state = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return state if isinstance(state, dict) and isinstance(state.get("seconds"), dict) else {}

@@ -1,0 +1,267 @@
+"""What a person reads of an evaluation: a table in the terminal and a self-contained HTML page.
+
+Both are made from ``scores.json`` and ``hypotheses.jsonl`` alone (and ``attention.png`` where there is one), so they
+can be made again at any time.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from comsl.evaluation.metrics import sentence_chrf
+from comsl.evaluation.records import ATTENTION, REPORT, Record, read_records, read_scores, write_text
+from comsl.evaluation.scoring import scorable
+
+EXAMPLES = 10
+AVERAGED = {"high": "mean, high", "mid": "mean, mid", "low": "mean, low", "all": "mean, all"}
+UNSEEN = "reference not in training"
+
+Line = tuple[str, ...]
+"""Cells of one line of a table."""
+
+
+def translation_lines(scores: dict[str, Any]) -> list[Line]:
+    """(system, direction or mean, rows, BLEU, chrF++, empty, failed), one line each."""
+    lines: list[Line] = []
+    for system, result in scores["systems"].items():
+        lines += _system_lines(system, result)
+        if "unseen" in result:
+            lines += _system_lines(f"{system}, {UNSEEN}", result["unseen"])
+    return lines
+
+
+def _system_lines(system: str, result: dict[str, Any]) -> list[Line]:
+    lines: list[Line] = [
+        (
+            system,
+            name,
+            str(pair["rows"]),
+            _interval(pair["bleu"]),
+            _interval(pair["chrf"]),
+            str(pair["empty"]),
+            str(pair["failed"]),
+        )
+        for name, pair in result["pairs"].items()
+    ]
+    if len(result["pairs"]) > 1:
+        bleu, chrf = result["averages"]["bleu"], result["averages"]["chrf"]
+        for level, title in AVERAGED.items():
+            if level in bleu:
+                title += f" ({bleu[level]['languages']})"
+                lines.append((system, title, "", f"{bleu[level]['value']:.1f}", f"{chrf[level]['value']:.1f}", "", ""))
+    return lines
+
+
+def transcription_lines(scores: dict[str, Any]) -> list[Line]:
+    """(system, language or mean, rows, WER, CER, empty, failed), one line each."""
+    lines: list[Line] = []
+    for system, result in scores["transcription"].items():
+        for name, pair in result["pairs"].items():
+            counts = (str(pair["empty"]), str(pair["failed"]))
+            lines.append((system, name, str(pair["rows"]), f"{pair['wer']:.1f}", f"{pair['cer']:.1f}", *counts))
+        if len(result["pairs"]) > 1:
+            wer, cer = result["averages"]["wer"], result["averages"]["cer"]
+            for level, title in AVERAGED.items():
+                if level in wer:
+                    title += f" ({wer[level]['languages']})"
+                    lines.append(
+                        (system, title, "", f"{wer[level]['value']:.1f}", f"{cer[level]['value']:.1f}", "", "")
+                    )
+    return lines
+
+
+TRANSLATION_HEAD = ("system", "direction", "rows", "BLEU", "chrF++", "empty", "failed")
+TRANSCRIPTION_HEAD = ("transcripts of", "language", "rows", "WER", "CER", "empty", "failed")
+
+
+def footnotes(scores: dict[str, Any]) -> list[str]:
+    """Signatures, normalisers and settings: what has to be said beside the numbers."""
+    pairs = [pair for result in scores["systems"].values() for pair in result["pairs"].values()]
+    notes = [f"BLEU {signature}" for signature in dict.fromkeys(pair["bleu"]["signature"] for pair in pairs)]
+    notes += [f"chrF++ {signature}" for signature in dict.fromkeys(pair["chrf"]["signature"] for pair in pairs)]
+    rates = [pair for result in scores["transcription"].values() for pair in result["pairs"].values()]
+    notes += [f"WER, CER: normaliser {name}" for name in dict.fromkeys(pair["normaliser"] for pair in rates)]
+    if any(pair["bleu"]["ci"] is not None for pair in pairs):
+        notes.append("±: 95% interval over rows (bootstrap)")
+    settings = {name: scores["decoding"][name] for name in ("beam", "length_penalty", "max_new_tokens", "device")}
+    decoding = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in settings.items() if value is not None)
+    notes.append(f"decoding: {decoding}; {scores['rows']} rows")
+    return notes
+
+
+def render(scores: dict[str, Any]) -> Group:
+    """Tables and signatures for the terminal."""
+    parts: list[Table | Text] = []
+    for head, lines in (
+        (TRANSLATION_HEAD, translation_lines(scores)),
+        (TRANSCRIPTION_HEAD, transcription_lines(scores)),
+    ):
+        if lines:
+            table = Table()
+            for index, name in enumerate(head):
+                table.add_column(name, justify="left" if index < 2 else "right", no_wrap=index > 0)
+            for line in _without_repeats(lines):
+                table.add_row(*line)
+            parts.append(table)
+    parts += [Text(note, style="dim") for note in footnotes(scores)]
+    parts += [
+        Text(f"failed: {failure['id']} ({failure['system']}): {failure['error']}", style="red")
+        for failure in scores["failed"]
+    ]
+    return Group(*parts)
+
+
+def _without_repeats(lines: Iterable[Line]) -> list[Line]:
+    """A system's name only in its first line."""
+    shown: list[Line] = []
+    before = None
+    for line in lines:
+        shown.append(("", *line[1:]) if line[0] == before else line)
+        before = line[0]
+    return shown
+
+
+def _interval(metric: dict[str, Any]) -> str:
+    return f"{metric['score']:.1f}" + ("" if metric["ci"] is None else f" ± {metric['ci']:.1f}")
+
+
+# ------------------------------------------------------------------------------------------------------------- HTML
+
+
+def write_html(folder: str | Path) -> Path:
+    """Write ``report.html`` of an evaluation folder and return its path; errors as of ``read_records``."""
+    folder = Path(folder)
+    picture = folder / ATTENTION
+    page = html_page(read_scores(folder), read_records(folder), picture.read_bytes() if picture.is_file() else None)
+    write_text(folder / REPORT, page)
+    return folder / REPORT
+
+
+def html_page(scores: dict[str, Any], records: Sequence[Record], attention: bytes | None = None) -> str:
+    """The whole page as one string: style and pictures inside, no script, nothing fetched."""
+    sections = [f"<p>{escape(_summary(scores))}</p>"]
+    for title, head, lines in (
+        ("Translation", TRANSLATION_HEAD, translation_lines(scores)),
+        ("Transcription", TRANSCRIPTION_HEAD, transcription_lines(scores)),
+    ):
+        if lines:
+            sections.append(f"<h2>{title}</h2>{_html_table(head, _without_repeats(lines))}")
+    sections.append('<p class="notes">' + "<br>".join(escape(note) for note in footnotes(scores)) + "</p>")
+    if scores["failed"]:
+        failures = [(failure["id"], failure["system"], failure["error"]) for failure in scores["failed"]]
+        sections.append(f"<h2>Failed rows</h2>{_html_table(('row', 'system', 'reason'), failures)}")
+    sections += _curves_section(scores.get("curves") or {})
+    sections += _examples_sections(records)
+    if attention is not None:
+        caption = escape(str(scores.get("attention") or ""))
+        sections.append(f"<h2>Cross-attention</h2>{_image(attention, 'attention of the decoder')}<p>{caption}</p>")
+    return _PAGE.replace("{title}", escape(f"Evaluation of {scores['model']}")).replace("{body}", "\n".join(sections))
+
+
+def _summary(scores: dict[str, Any]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in scores["versions"].items())
+    commit = f", commit {scores['git_commit'][:12]}" if scores.get("git_commit") else ""
+    hours = scores["audio_seconds"] / 3600
+    manifests = ", ".join(scores["manifests"])
+    data = f"{scores['rows']} rows, {hours:.2f} hours of speech, from {manifests}"
+    return f"{data}. {scores['created']}; {versions}{commit}."
+
+
+def _curves_section(curves: dict[str, dict[str, list[tuple[float, float]]]]) -> list[str]:
+    if not curves:
+        return []
+    from comsl.evaluation.plots import curves_png
+
+    return [f"<h2>Learning curves</h2>{_image(curves_png(curves), 'learning curves')}"]
+
+
+def _examples_sections(records: Sequence[Record]) -> list[str]:
+    """Worst and best rows of the first system by chrF++, with what the other systems made of them."""
+    scored = [record for record in records if scorable(record)]
+    if not scored:
+        return []
+    system = scored[0]["system"]
+    ranked = sorted(
+        (
+            (sentence_chrf(record["hypothesis"], record["reference"]), record)
+            for record in scored
+            if record["system"] == system
+        ),
+        key=lambda item: item[0],
+    )
+    others: dict[str, list[Record]] = {}
+    for record in scored:
+        if record["system"] != system:
+            others.setdefault(record["id"], []).append(record)
+    half = max(1, min(EXAMPLES, len(ranked) // 2))
+    worst, best = ranked[:half], [] if len(ranked) == 1 else ranked[: -half - 1 : -1]
+    note = f"<p>Of the system “{escape(system)}”, by chrF++ of the row.</p>"
+    sections = []
+    for title, examples in (("Worst examples", worst), ("Best examples", best)):
+        if examples:
+            body = "".join(_example(chrf, record, others.get(record["id"], [])) for chrf, record in examples)
+            sections.append(f"<h2>{title}</h2>{note}{body}")
+    return sections
+
+
+def _example(chrf: float, record: Record, others: Iterable[Record]) -> str:
+    lines = [
+        ("transcript", record["source"]),
+        ("heard", record["transcript_hypothesis"]),
+        ("reference", record["reference"]),
+        (record["system"], record["hypothesis"]),
+        *((other["system"], other["hypothesis"]) for other in others),
+    ]
+    cells = "".join(
+        f"<tr><th>{escape(name)}</th><td>{escape(text) or '<i>empty</i>'}</td></tr>"
+        for name, text in lines
+        if text is not None
+    )
+    pair = f"{record['source_language']}-{record['target_language']}"
+    head = f"{record['id']} · {pair} · {record['duration'] or 0:.1f} s · chrF++ {chrf:.1f}"
+    return f'<table class="example"><caption>{escape(head)}</caption>{cells}</table>'
+
+
+def _html_table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    header = "".join(f"<th>{escape(name)}</th>" for name in head)
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in line) + "</tr>" for line in lines)
+    return f"<table><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _image(png: bytes, alternative: str) -> str:
+    return f'<img alt="{escape(alternative)}" src="data:image/png;base64,{base64.b64encode(png).decode("ascii")}">'
+
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+:root { color-scheme: light dark; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
+table { border-collapse: collapse; margin: .6rem 0; }
+th, td { text-align: left; vertical-align: top; padding: .2rem .8rem .2rem 0; border-bottom: 1px solid #8884; }
+td { font-variant-numeric: tabular-nums; }
+caption { text-align: left; color: #777; font-size: .85rem; }
+table.example { width: 100%; } table.example th { width: 7rem; font-weight: normal; color: #777; }
+.notes { color: #777; font-size: .85rem; overflow-wrap: anywhere; }
+img { max-width: 100%; height: auto; background: #fff; }
+</style>
+</head>
+<body>
+<h1>{title}</h1>
+{body}
+</body>
+</html>
+"""

@@ -1,0 +1,71 @@
+"""Records -> the scores of every system, direction and level, as ``scores.json`` holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
+
+from comsl.evaluation.metrics import BOOTSTRAP_SAMPLES, averages, pair_name, score, word_error_rate
+from comsl.evaluation.records import Record
+from comsl.languages import get_language
+
+
+def translation_scores(
+    records: Iterable[Record], *, lowercase: bool = False, n_bootstrap: int = BOOTSTRAP_SAMPLES
+) -> dict[str, Any]:
+    """Scores of one system.
+
+    Returns:
+        ``{"pairs": {"de-en": Scores as a dict, with "failed"}, "averages": {"bleu": {"high": ...}, "chrf": ...}}``;
+        rows without a reference or for which no translation was asked are not in it.
+    """
+    pairs = {}
+    for name, rows in _grouped((record for record in records if scorable(record)), direction):
+        hypotheses, references = [row["hypothesis"] for row in rows], [row["reference"] for row in rows]
+        target = rows[0]["target_language"]
+        scores = score(hypotheses, references, target, lowercase=lowercase, n_bootstrap=n_bootstrap)
+        pairs[name] = {**scores.to_dict(), "failed": _failed(rows)}
+    metrics = {key: averages({name: pair[key]["score"] for name, pair in pairs.items()}) for key in ("bleu", "chrf")}
+    return {"pairs": pairs, "averages": metrics}
+
+
+def transcription_scores(records: Iterable[Record], *, normaliser: str = "basic") -> dict[str, Any]:
+    """Error rates of one system's transcripts, in the shape of ``translation_scores`` but by language ("de");
+    rows without a reference transcript or for which no transcript was made are not in it."""
+    pairs = {}
+    heard = (row for row in records if row["source"] is not None and row["transcript_hypothesis"] is not None)
+    for name, rows in _grouped(heard, lambda row: get_language(row["source_language"]).code):
+        hypotheses, references = [row["transcript_hypothesis"] for row in rows], [row["source"] for row in rows]
+        rates = word_error_rate(hypotheses, references, rows[0]["source_language"], normaliser=normaliser)
+        pairs[name] = {**rates.to_dict(), "failed": _failed(rows)}
+    metrics = {key: averages({name: pair[key] for name, pair in pairs.items()}) for key in ("wer", "cer")}
+    return {"pairs": pairs, "averages": metrics}
+
+
+def unseen_rows(records: Iterable[Record], training_translations: Collection[str]) -> list[Record]:
+    """The records whose reference does not stand, word for word, among the training translations."""
+    known = {translation.strip() for translation in training_translations}
+    return [
+        record for record in records if record["reference"] is not None and record["reference"].strip() not in known
+    ]
+
+
+def scorable(record: Record) -> bool:
+    """Whether there is a translation and something to score it against."""
+    return all(record[field] is not None for field in ("reference", "hypothesis", "target_language"))
+
+
+def direction(record: Record) -> str:
+    """ "de-en"."""
+    return pair_name(record["source_language"], record["target_language"])
+
+
+def _grouped(records: Iterable[Record], key: Callable[[Record], str]) -> list[tuple[str, list[Record]]]:
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(key(record), []).append(record)
+    return list(groups.items())
+
+
+def _failed(rows: Iterable[Record]) -> int:
+    return sum(row["error"] is not None for row in rows)

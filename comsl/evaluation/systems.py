@@ -1,0 +1,242 @@
+"""The systems that are measured: how each makes its hypotheses of a batch of rows.
+
+direct   speech -> translation, one model
+cascade  speech -> transcript -> translation: the same model twice, or two models
+text     the reference transcript -> translation: the upper bound of a cascade
+lookup   the translation of the most similar training transcript: the floor
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from comsl.errors import ComSLError
+from comsl.evaluation.records import Record
+from comsl.inference.decode import DecodingOptions, Hypothesis, decode_speech, decode_text
+
+SYSTEMS = ("direct", "cascade", "text")
+LOOKUP = "lookup"
+ROLES = {"direct": ("model",), "cascade": ("cascade_asr", "cascade_mt"), "text": ("cascade_mt",)}
+"""The decoders that each system needs."""
+TASKS = ("translate", "transcribe", "both")
+
+Item = TypeVar("Item")
+
+
+class Decoder(Protocol):
+    """What a system needs of a model."""
+
+    def prepare(self, waveform: np.ndarray) -> Any:
+        """Features of one clip, from its 16 kHz samples."""
+
+    def speech(
+        self, clips: Sequence[Any], sources: Sequence[str], targets: Sequence[str], task: str
+    ) -> list[Hypothesis]:
+        """Prepared clips -> translations or transcripts (``task``: "translate", "transcribe")."""
+
+    def text(self, texts: Sequence[str], sources: Sequence[str], targets: Sequence[str]) -> list[Hypothesis]:
+        """Texts -> translations; "" stays ""."""
+
+    def check_language(self, code: str) -> None:
+        """ComSLError if the model lacks the language."""
+
+
+class ModelDecoder:
+    """A ComSL model as a decoder; a prepared clip is a list of segments, one unless the model reads less at once."""
+
+    def __init__(self, model: Any, processor: Any, options: DecodingOptions) -> None:
+        self.model, self.processor, self.options = model, processor, options
+        self.model.eval()
+
+    def prepare(self, waveform: np.ndarray) -> list[np.ndarray]:
+        return [
+            self.processor.features(piece) for piece in split_long(waveform, self.model.speech_encoder.max_duration)
+        ]
+
+    def speech(
+        self, clips: Sequence[list[np.ndarray]], sources: Sequence[str], targets: Sequence[str], task: str
+    ) -> list[Hypothesis]:
+        owners = [row for row, clip in enumerate(clips) for _ in clip]
+        pieces = decode_speech(
+            self.model,
+            self.processor,
+            [segment for clip in clips for segment in clip],
+            [sources[row] for row in owners],
+            [targets[row] for row in owners],
+            task,
+            self.options,
+        )
+        parts: list[list[Hypothesis]] = [[] for _ in clips]
+        for row, piece in zip(owners, pieces, strict=True):
+            parts[row].append(piece)
+        return [_join(pieces) for pieces in parts]
+
+    def text(self, texts: Sequence[str], sources: Sequence[str], targets: Sequence[str]) -> list[Hypothesis]:
+        return decode_text(self.model, self.processor, texts, sources, targets, self.options)
+
+    def check_language(self, code: str) -> None:
+        self.processor.language_id(code)
+
+
+def load_decoder(path: str | Path, options: DecodingOptions, device: str | None = None) -> ModelDecoder:
+    """Load a ComSL model (its directory, a run directory or a hub id) onto a device (a GPU if there is one).
+
+    Raises:
+        ComSLError: it is not a ComSL model.
+    """
+    import torch
+
+    from comsl.model.modeling import ComSLForConditionalGeneration
+    from comsl.model.processing import ComSLProcessor
+
+    try:
+        model: Any = ComSLForConditionalGeneration.from_pretrained(path)
+        processor = ComSLProcessor.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        raise ComSLError(f"{path} is not a ComSL model that can be loaded: {error}") from error
+    model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return ModelDecoder(model, processor, options)
+
+
+class SystemRunner:
+    """Makes the records of a batch of manifest rows.
+
+    Args:
+        decoders: by role (``ROLES``); those of the systems that are run.
+        load_audio: manifest row -> 16 kHz samples; raises ComSLError.
+        task: "translate" (hypotheses only), "transcribe" (transcripts only) or "both".
+        transcript_of: id -> transcript that the direct system already made with the cascade's own ASR decoder; None
+            where it must be made.
+    """
+
+    def __init__(
+        self,
+        decoders: Mapping[str, Decoder],
+        load_audio: Callable[[Record], np.ndarray],
+        task: str,
+        transcript_of: Callable[[str], str | None],
+    ) -> None:
+        self.decoders = decoders
+        self.load_audio, self.task, self.transcript_of = load_audio, task, transcript_of
+
+    def run(self, system: str, rows: Sequence[Record]) -> list[Record]:
+        """Records of ``rows`` in their order. Where a row cannot be decoded its record has the reason as ``error`` and
+        an empty hypothesis; the others are not touched by it."""
+        steps = {"direct": self._direct, "cascade": self._cascade, "text": self._text}
+        return each(steps[system], rows, lambda row, error: self._failed(system, row, error))
+
+    def _direct(self, rows: Sequence[Record]) -> list[Record]:
+        sources, targets = _languages(rows, self.task)
+        main = self.decoders["model"]
+        self._check(main, sources + targets)
+        clips = [main.prepare(self.load_audio(row)) for row in rows]
+        translations: list[Hypothesis | None] = [None] * len(rows)
+        transcripts: list[str | None] = [None] * len(rows)
+        if self.task != "transcribe":
+            translations = list(main.speech(clips, sources, targets, "translate"))
+        if self.task != "translate":
+            transcripts = [heard.text for heard in main.speech(clips, sources, sources, "transcribe")]
+        return [record("direct", *parts) for parts in zip(rows, translations, transcripts, strict=True)]
+
+    def _cascade(self, rows: Sequence[Record]) -> list[Record]:
+        sources, targets = _languages(rows, self.task)
+        asr, mt = self.decoders["cascade_asr"], self.decoders["cascade_mt"]
+        self._check(asr, sources)
+        known = [self.transcript_of(row["id"]) for row in rows]
+        todo = [index for index, text in enumerate(known) if text is None]
+        if todo:
+            clips = [asr.prepare(self.load_audio(rows[index])) for index in todo]
+            languages = [sources[index] for index in todo]
+            for index, heard in zip(todo, asr.speech(clips, languages, languages, "transcribe"), strict=True):
+                known[index] = heard.text
+        transcripts = [text or "" for text in known]
+        translations: Sequence[Hypothesis | None] = [None] * len(rows)
+        if self.task != "transcribe":
+            self._check(mt, sources + targets)
+            translations = mt.text(transcripts, sources, targets)
+        return [record("cascade", *parts) for parts in zip(rows, translations, transcripts, strict=True)]
+
+    def _text(self, rows: Sequence[Record]) -> list[Record]:
+        sources, targets = _languages(rows, self.task)
+        mt = self.decoders["cascade_mt"]
+        self._check(mt, sources + targets)
+        for row in rows:
+            if row["transcript"] is None:
+                raise ComSLError(f"row {row['id']}: no transcript to translate")
+        translations = mt.text([row["transcript"] for row in rows], sources, targets)
+        return [record("text", row, translation, None) for row, translation in zip(rows, translations, strict=True)]
+
+    def _check(self, decoder: Decoder, codes: Sequence[str]) -> None:
+        for code in dict.fromkeys(codes):
+            decoder.check_language(code)
+
+    def _failed(self, system: str, row: Record, error: str) -> Record:
+        transcript = None if system == "text" or (system == "direct" and self.task == "translate") else ""
+        translation = None if self.task == "transcribe" else Hypothesis("", float("nan"))
+        return record(system, row, translation, transcript, error)
+
+
+def each(
+    step: Callable[[Sequence[Item]], list[Record]], items: Sequence[Item], failed: Callable[[Item, str], Record]
+) -> list[Record]:
+    """``step`` over all items at once; if one of them cannot be done, over each alone, so that only that one fails."""
+    try:
+        return step(items)
+    except ComSLError as error:
+        if len(items) == 1:
+            return [failed(items[0], str(error))]
+        return [result for item in items for result in each(step, [item], failed)]
+
+
+def record(
+    system: str, row: Record, translation: Hypothesis | None, transcript: str | None, error: str | None = None
+) -> Record:
+    """The record (``records.FIELDS``) of one manifest row."""
+    score = None if translation is None or not np.isfinite(translation.score) else round(translation.score, 4)
+    return {
+        "id": row["id"],
+        "system": system,
+        "source_language": row["source_language"],
+        "target_language": row["target_language"],
+        "source": row["transcript"],
+        "hypothesis": None if translation is None else translation.text,
+        "reference": row["translation"],
+        "transcript_hypothesis": transcript,
+        "score": score,
+        "duration": row["duration"],
+        "error": error,
+    }
+
+
+def split_long(waveform: np.ndarray, max_duration: float | None) -> list[np.ndarray]:
+    """The clip, or its segments cut at pauses where it is longer than the model reads; nothing is left out that the
+    segmenter takes for speech."""
+    from comsl.data.audio import SAMPLE_RATE
+
+    if max_duration is None or len(waveform) <= max_duration * SAMPLE_RATE:
+        return [waveform]
+    raise ComSLError(f"the clip has {len(waveform) / SAMPLE_RATE:.1f} s, the model reads {max_duration:.1f} s")
+
+
+def _join(pieces: Sequence[Hypothesis]) -> Hypothesis:
+    if len(pieces) == 1:
+        return pieces[0]
+    tokens = [token for piece in pieces for token in piece.tokens]
+    total = sum(piece.score * (len(piece.tokens) + 1) for piece in pieces)  # the end counts as a token
+    mean = total / (len(tokens) + len(pieces)) if pieces else 0.0
+    return Hypothesis(" ".join(piece.text for piece in pieces if piece.text), mean, tokens)
+
+
+def _languages(rows: Sequence[Record], task: str) -> tuple[list[str], list[str]]:
+    """Source and target languages; the target is the source where nothing is translated."""
+    sources = [row["source_language"] for row in rows]
+    if task == "transcribe":
+        return sources, sources
+    for row in rows:
+        if row["target_language"] is None:
+            raise ComSLError(f"row {row['id']}: no target_language to translate into")
+    return sources, [row["target_language"] for row in rows]

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from comsl.evaluation.attention import cross_attention
+from comsl.evaluation.plots import attention_png, curves_png
+from tests.tiny import tiny_comsl, waveform
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def test_equals_what_the_model_reports(tmp_path: Path) -> None:
+    model, processor = tiny_comsl(tmp_path / "model")
+    implementation = model.text_model.config._attn_implementation
+    features = processor.features(waveform(1.3))
+    found = cross_attention(model, processor, features, "de", "en", "the old man")
+
+    ids, labels = processor.target_ids("the old man", "en")
+    model.set_attn_implementation("eager")
+    with torch.no_grad():
+        output = model(
+            input_features=torch.as_tensor(features)[None],
+            source_language_ids=torch.tensor([processor.language_id("de")]),
+            decoder_input_ids=torch.tensor([ids]),
+            output_attentions=True,
+        )
+    expected = torch.stack(output.cross_attentions).mean((0, 1, 2))  # [positions, 1 + frames]
+    np.testing.assert_allclose(found.weights, expected[1:, 1:].numpy(), atol=1e-5)
+    np.testing.assert_allclose(found.weights.sum(1) + expected[1:, 0].numpy(), 1.0, atol=1e-5)
+    assert len(found.tokens) == len(labels) - 1 == found.weights.shape[0]
+    assert found.tokens[-1] == "</s>"
+    assert abs(found.seconds - 1.3) < 0.011
+    assert implementation != "eager"
+    fresh, _ = tiny_comsl(tmp_path / "fresh")
+    cross_attention(fresh, processor, features, "de", "en", "the")
+    assert fresh.text_model.config._attn_implementation == implementation
+    assert attention_png(found).startswith(PNG)
+
+
+def test_curves() -> None:
+    panels = {"loss": {"training": [(1, 2.0), (2, 1.0)]}, "development set": {"bleu": [(2, 10.0)]}}
+    assert curves_png(panels).startswith(PNG)

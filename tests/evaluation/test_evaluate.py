@@ -1,0 +1,301 @@
+"""From a manifest to scores and page: with a decoder that knows its answers, and once with a real model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from comsl.data.manifest import write_manifest
+from comsl.errors import ComSLError, UsageError
+from comsl.evaluation import evaluate as module
+from comsl.evaluation.evaluate import evaluate
+from comsl.evaluation.records import RecordLog, read_records, read_scores
+from comsl.inference.decode import Hypothesis
+
+DE = ["der alte mann sieht das haus", "sie kauft drei rote äpfel", "wir gehen um vier uhr", "das ist gut"]
+EN = ["the old man sees the house", "she buys three red apples", "we leave at four o'clock", "that is a good thing"]
+
+
+class Answers:
+    """Hears a clip by its length in tenths of a second, one for each row, and translates by a dictionary."""
+
+    def __init__(self, heard: list[str], dictionary: dict[str, str], direct: list[str]) -> None:
+        self.heard, self.dictionary, self.direct = heard, dictionary, direct
+        self.calls: list[tuple[str, int]] = []
+        self.stop_after: int | None = None
+
+    def prepare(self, waveform: np.ndarray) -> int:
+        return round(len(waveform) / 1600) - 5
+
+    def speech(self, clips: Any, sources: Any, targets: Any, task: str) -> list[Hypothesis]:
+        if self.stop_after is not None and len(self.calls) >= self.stop_after:
+            raise KeyboardInterrupt
+        self.calls.append((task, len(clips)))
+        said = self.heard if task == "transcribe" else self.direct
+        return [Hypothesis(said[clip], -0.5, [1]) for clip in clips]
+
+    def text(self, texts: Any, sources: Any, targets: Any) -> list[Hypothesis]:
+        self.calls.append(("text", len(texts)))
+        return [Hypothesis(self.dictionary.get(text, ""), -0.25, [1]) for text in texts]
+
+    def check_language(self, code: str) -> None:
+        if code not in ("de", "en", "fr"):
+            raise UsageError(f"the model has no language {code!r}")
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    return make_manifest(tmp_path)
+
+
+def make_manifest(folder: Path, **changes: dict[str, Any]) -> Path:
+    rows = []
+    for index, (source, target) in enumerate(zip(DE, EN, strict=True)):
+        seconds = 0.5 + 0.1 * index
+        soundfile.write(folder / f"{index}.wav", np.full(round(16_000 * seconds), 0.1, np.float32), 16_000)
+        row = {"id": f"r{index}", "audio": f"{index}.wav", "duration": seconds, "source_language": "de"}
+        rows.append({**row, "target_language": "en", "transcript": source, "translation": target})
+        rows[-1].update(changes.get(f"r{index}", {}))
+    write_manifest(rows, folder / "test.jsonl")
+    return folder / "test.jsonl"
+
+
+def decoder() -> Answers:
+    heard = [DE[0], DE[1], "wir gehen um vier", DE[3]]
+    dictionary = dict(zip(DE, [EN[0], EN[1], EN[2], "it is good"], strict=True))
+    return Answers(heard, dictionary, [EN[0], "she buys three apples", EN[2], "that is good"])
+
+
+def test_systems_scores_and_files(manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = decoder()
+    result = evaluate(model, manifest, tmp_path / "out", batch_size=3)
+    assert result.ok
+    records = read_records(tmp_path / "out")
+    assert [(record["system"], record["id"]) for record in records] == [
+        (system, f"r{index}") for system in ("direct", "cascade", "text") for index in range(4)
+    ]
+    by_system = {s: [r["hypothesis"] for r in records if r["system"] == s] for s in ("direct", "cascade", "text")}
+    assert by_system["direct"] == [EN[0], "she buys three apples", EN[2], "that is good"]
+    assert by_system["cascade"] == [EN[0], EN[1], "", "it is good"]
+    assert by_system["text"] == [EN[0], EN[1], EN[2], "it is good"]
+    first = records[0]
+    assert (first["source"], first["reference"], first["transcript_hypothesis"]) == (DE[0], EN[0], DE[0])
+    assert (first["score"], first["duration"], first["error"]) == (-0.5, 0.5, None)
+    # The cascade listens with the same model, so it hears what the direct system heard: two batches, two tasks.
+    assert sorted(model.calls) == [("text", 1)] * 2 + [("text", 3)] * 2 + [
+        ("transcribe", 1), ("transcribe", 3), ("translate", 1), ("translate", 3)
+    ]  # fmt: skip
+
+    scores = read_scores(tmp_path / "out")
+    assert scores == json.loads(json.dumps(result.scores))
+    from sacrebleu.metrics import BLEU
+
+    pair = scores["systems"]["direct"]["pairs"]["de-en"]
+    assert pair["bleu"]["score"] == pytest.approx(BLEU().corpus_score(by_system["direct"], [EN]).score)
+    assert "tok:13a" in pair["bleu"]["signature"]
+    assert (pair["rows"], pair["empty"], pair["failed"]) == (4, 0, 0)
+    assert scores["systems"]["cascade"]["pairs"]["de-en"]["empty"] == 1
+    assert scores["systems"]["text"]["averages"]["bleu"]["high"]["languages"] == 1
+    # One of 19 words is missing.
+    assert scores["transcription"]["direct"]["pairs"]["de"]["wer"] == pytest.approx(100 / 19)
+    assert scores["transcription"]["direct"]["pairs"]["de"]["normaliser"] == "basic"
+    assert scores["decoding"]["beam"] == 5
+    assert (scores["rows"], scores["model"], scores["cascade_asr"]) == (4, "Answers", None)
+    assert scores["audio_seconds"] == pytest.approx(2.6)
+    assert {"torch", "sacrebleu", "comsl"} <= set(scores["versions"])
+
+    printed = capsys.readouterr().out
+    assert all(word in printed for word in ("direct", "cascade", "text", "de-en", "WER", "tok:13a", "normaliser basic"))
+
+
+def test_page_is_self_contained_and_shows_text_safely(tmp_path: Path) -> None:
+    manifest = make_manifest(tmp_path, r1={"transcript": "<script>alert(1)</script>"})
+    evaluate(decoder(), manifest, tmp_path / "out", show=False)
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "http:" not in page
+    assert "https:" not in page
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    assert "Worst examples" in page
+    assert "Best examples" in page
+    assert "she buys three apples" in page
+
+
+def test_a_broken_row_costs_itself_only(tmp_path: Path) -> None:
+    manifest = make_manifest(tmp_path, r0={"audio": "missing.wav"}, r2={"source_language": "cy"})
+    (tmp_path / "3.wav").write_text("this is not sound")
+    result = evaluate(decoder(), manifest, tmp_path / "out", show=False)
+    assert not result.ok
+    failed = {(failure["id"], failure["system"]): failure["error"] for failure in result.failed}
+    expected = {("r0", "direct"), ("r3", "direct"), ("r2", "direct"), ("r0", "cascade"), ("r3", "cascade")}
+    assert set(failed) == expected | {("r2", "cascade"), ("r2", "text")}
+    assert "missing.wav" in failed["r0", "direct"]
+    assert "3.wav" in failed["r3", "direct"]
+    assert "'cy'" in failed["r2", "text"]
+    pairs = result.scores["systems"]["direct"]["pairs"]
+    assert {name: (pair["rows"], pair["empty"], pair["failed"]) for name, pair in pairs.items()} == {
+        "de-en": (3, 2, 2),
+        "cy-en": (1, 1, 1),
+    }
+    assert result.scores["transcription"]["direct"]["pairs"]["de"]["rows"] == 3
+    assert [record["hypothesis"] for record in result.records[:4]] == ["", "she buys three apples", "", ""]
+    assert "missing.wav" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_row_without_translation_is_reported_and_not_scored(tmp_path: Path) -> None:
+    result = evaluate(decoder(), make_manifest(tmp_path, r1={"translation": None}), tmp_path / "out", show=False)
+    assert result.failed == [{"id": "r1", "system": "all", "error": "the row has no translation to score against"}]
+    assert result.scores["systems"]["direct"]["pairs"]["de-en"]["rows"] == 3
+
+
+def test_lookup_floor_and_unseen_references(manifest: Path, tmp_path: Path) -> None:
+    rows = [
+        {"id": f"t{i}", "source_language": "de", "target_language": "en", "transcript": DE[i], "translation": EN[i]}
+        for i in range(2)
+    ]
+    write_manifest(rows, tmp_path / "train.jsonl")
+    result = evaluate(decoder(), manifest, tmp_path / "out", train_manifest=tmp_path / "train.jsonl", show=False)
+    answers = [record["hypothesis"] for record in result.records if record["system"] == "lookup"]
+    assert answers[:2] == EN[:2]
+    assert set(answers[2:]) <= {*EN[:2], ""}
+    systems = result.scores["systems"]
+    assert list(systems) == ["direct", "cascade", "text", "lookup"]
+    assert systems["direct"]["pairs"]["de-en"]["rows"] == 4
+    assert systems["direct"]["unseen"]["pairs"]["de-en"]["rows"] == 2
+
+
+def test_tasks(manifest: Path, tmp_path: Path) -> None:
+    translated = evaluate(decoder(), manifest, tmp_path / "a", ["direct"], task="translate", show=False)
+    assert translated.scores["transcription"] == {}
+    assert translated.records[0]["transcript_hypothesis"] is None
+    transcribed = evaluate(decoder(), manifest, tmp_path / "b", task="transcribe", show=False)
+    assert transcribed.scores["systems"] == {}
+    assert transcribed.scores["transcription"]["direct"]["pairs"]["de"]["wer"] == pytest.approx(100 / 19)
+    assert all(record["hypothesis"] is None for record in transcribed.records)
+
+
+def test_cascade_of_other_models(manifest: Path, tmp_path: Path) -> None:
+    asr, mt = decoder(), decoder()
+    asr.heard = [DE[3]] * 4
+    mt.dictionary = {DE[3]: "something else"}
+    result = evaluate(decoder(), manifest, tmp_path / "out", cascade_asr=asr, cascade_mt=mt, show=False)
+    cascade = [record for record in result.records if record["system"] == "cascade"]
+    assert {record["transcript_hypothesis"] for record in cascade} == {DE[3]}
+    assert {record["hypothesis"] for record in cascade} == {"something else"}
+    assert set(result.scores["transcription"]) == {"direct", "cascade"}
+
+
+def test_interrupted_and_continued_equals_uninterrupted(
+    manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = {"once": decoder(), "twice": decoder()}
+    for name in models:
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(module, "load_decoder", lambda path, *_: models[Path(path).name])
+    evaluate(tmp_path / "once", manifest, tmp_path / "a", batch_size=1, show=False)
+    models["twice"].stop_after = 5
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(tmp_path / "twice", manifest, tmp_path / "b", batch_size=1, show=False)
+    assert len(read_records(tmp_path / "b")) == 2
+    with (tmp_path / "b" / "hypotheses.jsonl").open("a") as file:
+        file.write('{"id": "r1", "system": "dir')  # killed while writing
+    models["twice"].stop_after, models["twice"].calls = None, []
+    evaluate(tmp_path / "twice", manifest, tmp_path / "b", batch_size=1, show=False)
+    assert models["twice"].calls.count(("translate", 1)) == 2
+    first, second = ((tmp_path / name / "hypotheses.jsonl").read_bytes() for name in ("a", "b"))
+    assert first == second
+    scores = [read_scores(tmp_path / name) for name in ("a", "b")]
+    assert scores[0]["systems"] == scores[1]["systems"]
+    # Another beam is another evaluation.
+    models["twice"].calls = []
+    evaluate(tmp_path / "twice", manifest, tmp_path / "b", batch_size=1, beam=1, show=False)
+    assert models["twice"].calls.count(("translate", 1)) == 4
+
+
+def test_failed_rows_are_tried_again(tmp_path: Path) -> None:
+    settings = {"beam": 5}
+    log = RecordLog(tmp_path, settings)
+    fields = dict.fromkeys(("source_language", "target_language", "source", "hypothesis", "reference", "score"))
+    record = {**fields, "system": "direct", "transcript_hypothesis": None, "duration": None}
+    log.append([{**record, "id": "a", "error": None}, {**record, "id": "b", "error": "no file"}], "direct", 1.5)
+    again = RecordLog(tmp_path, settings)
+    assert set(again.records) == {("a", "direct")}
+    assert again.seconds == {"direct": 1.5}
+    assert RecordLog(tmp_path, {"beam": 1}).records == {}
+    assert RecordLog(tmp_path, None).records == {}
+
+
+def test_several_manifests(tmp_path: Path) -> None:
+    for name, language in (("a", "de"), ("b", "fr")):
+        (tmp_path / name).mkdir()
+        changes = {f"r{i}": {"id": f"{name}{i}", "source_language": language} for i in range(4)}
+        make_manifest(tmp_path / name, **changes)
+    paths = [tmp_path / name / "test.jsonl" for name in ("a", "b")]
+    result = evaluate(decoder(), paths, tmp_path / "out", ["direct"], show=False)
+    systems = result.scores["systems"]["direct"]
+    assert set(systems["pairs"]) == {"de-en", "fr-en"}
+    assert systems["averages"]["bleu"]["high"]["languages"] == 2
+    assert result.scores["manifests"] == [str(path) for path in paths]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"systems": ["oracle"]}, "unknown system 'oracle': known are direct, cascade, text"),
+        ({"task": "summarise"}, "unknown task"),
+        ({"normaliser": "fancy"}, "unknown normaliser"),
+        ({"systems": []}, "no system"),
+    ],
+)
+def test_wrong_usage(manifest: Path, tmp_path: Path, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        evaluate(decoder(), manifest, tmp_path / "out", **arguments)
+
+
+def test_what_no_row_has_is_wrong_usage(tmp_path: Path) -> None:
+    row = {"id": "a", "source_language": "de", "target_language": "en", "transcript": "x", "translation": "y"}
+    write_manifest([row], tmp_path / "text.jsonl")
+    with pytest.raises(UsageError, match="no row has audio"):
+        evaluate(decoder(), tmp_path / "text.jsonl", tmp_path / "out")
+    assert evaluate(decoder(), tmp_path / "text.jsonl", tmp_path / "out", ["text"], show=False).ok
+    write_manifest([{**row, "translation": None}], tmp_path / "mono.jsonl")
+    with pytest.raises(UsageError, match="no row has a translation"):
+        evaluate(decoder(), tmp_path / "mono.jsonl", tmp_path / "out", ["text"])
+
+
+def test_a_model_that_cannot_be_loaded_is_no_fault_of_the_rows(manifest: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ComSLError, match="empty"):
+        evaluate(tmp_path / "empty", manifest, tmp_path / "out")
+
+
+def test_real_model(tmp_path: Path) -> None:
+    from tests.tiny import tiny_comsl, waveform
+
+    model, processor = tiny_comsl(tmp_path / "model")
+    # Random weights like language tokens best, which are no text.
+    unwanted = [*processor.languages.values(), *processor.tokenizer.all_special_ids]
+    model.text_model.final_logits_bias[:, unwanted] = -1e4
+    model.save_pretrained(tmp_path / "model")
+    log = [{"step": step, "kind": "train", "loss": 3.0 / step, "st": 2.0 / step} for step in range(1, 6)]
+    log.append({"step": 5, "kind": "dev", "dev_bleu": 12.5})
+    (tmp_path / "model" / "train_log.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in log))
+    manifest = make_manifest(tmp_path)
+    for index in range(4):
+        soundfile.write(tmp_path / f"{index}.wav", waveform(0.5 + 0.1 * index, seed=index), 16_000)
+    arguments: dict[str, Any] = {"beam": 2, "max_new_tokens": 6, "n_bootstrap": 50, "device": "cpu"}
+    result = evaluate(tmp_path / "model", manifest, tmp_path / "out", batch_size=3, show=False, **arguments)
+    assert result.ok
+    assert len(result.records) == 12
+    assert result.scores["curves"]["development set"]["bleu"] == [(5, 12.5)]
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert page.count("data:image/png;base64,") == 2, "learning curves and an attention picture"
+    assert "http" not in page
+    assert any(record["hypothesis"] for record in result.records if record["system"] == "direct")
+    alone = evaluate(tmp_path / "model", manifest, tmp_path / "alone", batch_size=1, show=False, **arguments)
+    assert [r["hypothesis"] for r in alone.records] == [r["hypothesis"] for r in result.records]

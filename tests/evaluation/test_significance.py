@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from sacrebleu.metrics import BLEU
+
+from comsl.errors import UsageError
+from comsl.evaluation.records import Record, write_json
+from comsl.evaluation.significance import ComparisonError, compare
+
+WORDS = "the old man sees a small house near river she buys three red apples at market on Monday".split()
+REFERENCES = [
+    " ".join(WORDS[(start + step * 5) % len(WORDS)] for step in range(8)) + f" {start}" for start in range(60)
+]
+
+
+def folder(path: Path, hypotheses: list[str], system: str = "direct", lowercase: bool = False, **fields: str) -> Path:
+    """An evaluation of REFERENCES: the first half from German, the second from French, unless told otherwise."""
+    path.mkdir()
+    records: list[Record] = [
+        {
+            "id": f"row{index:02d}",
+            "system": system,
+            "source_language": "de" if index < 30 else "fr",
+            "target_language": "en",
+            "source": None,
+            "hypothesis": hypothesis,
+            "reference": REFERENCES[index],
+            "transcript_hypothesis": None,
+            "score": None,
+            "duration": 1.0,
+            "error": None,
+            **fields,
+        }
+        for index, hypothesis in enumerate(hypotheses)
+    ]
+    (path / "hypotheses.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    write_json(path / "scores.json", {"lowercase": lowercase})
+    return path
+
+
+def worse(every: int) -> list[str]:
+    """References in which the third word of every so-many-th row is wrong."""
+    rows = [text.split() for text in REFERENCES]
+    for index in range(0, len(rows), every):
+        rows[index][2] = "wrong"
+    return [" ".join(row) for row in rows]
+
+
+def test_a_system_against_itself(tmp_path: Path) -> None:
+    result = compare(folder(tmp_path / "a", worse(2)), folder(tmp_path / "b", worse(2)), n_samples=100)
+    assert [metric.p for metric in result.overall.values()] == [1.0, 1.0]
+    assert result.overall["bleu"].difference == 0
+
+
+def test_clearly_better_is_significant(tmp_path: Path) -> None:
+    result = compare(folder(tmp_path / "a", worse(1)), folder(tmp_path / "b", REFERENCES), n_samples=200)
+    assert result.rows == {"de-en": 30, "fr-en": 30}
+    for metrics in (*result.pairs.values(), result.overall):
+        assert metrics["bleu"].p < 0.01
+        assert metrics["bleu"].difference > 20
+        assert metrics["bleu"].b == pytest.approx(100)
+    assert result.overall["bleu"].a == pytest.approx(BLEU().corpus_score(worse(1), [REFERENCES]).score)
+    assert "|bs:200|seed:12345|" in result.overall["bleu"].signature
+
+
+def test_noise_is_not_significant(tmp_path: Path) -> None:
+    a, b = worse(2), worse(2)
+    a[1], b[3] = worse(1)[1], worse(1)[3]
+    result = compare(folder(tmp_path / "a", a), folder(tmp_path / "b", b), n_samples=200)
+    assert all(metric.p > 0.1 for metric in result.overall.values())
+
+
+def test_rows_are_aligned_by_id(tmp_path: Path) -> None:
+    a, b = folder(tmp_path / "a", worse(3)), folder(tmp_path / "b", worse(3))
+    lines = (b / "hypotheses.jsonl").read_text().splitlines(keepends=True)
+    (b / "hypotheses.jsonl").write_text("".join(reversed(lines)))
+    assert compare(a, b, n_samples=20).overall["bleu"].p == 1.0
+    (b / "hypotheses.jsonl").write_text("".join(lines[3:]))
+    with pytest.raises(ComparisonError, match="3 rows of .*a are missing in .*b: row00, row01, row02"):
+        compare(a, b)
+
+
+def test_other_references_or_case_are_an_error(tmp_path: Path) -> None:
+    a = folder(tmp_path / "a", REFERENCES)
+    with pytest.raises(ComparisonError, match=r"reference of 59 rows: .*row01.* and 54 more"):
+        compare(a, folder(tmp_path / "b", REFERENCES, reference=REFERENCES[0]))
+    with pytest.raises(ComparisonError, match="target_language"):
+        compare(a, folder(tmp_path / "c", REFERENCES, target_language="ca"))
+    with pytest.raises(ComparisonError, match="case"):
+        compare(a, folder(tmp_path / "d", REFERENCES, lowercase=True))
+
+
+def test_two_systems_of_two_folders(tmp_path: Path) -> None:
+    a, b = folder(tmp_path / "a", worse(1)), folder(tmp_path / "b", REFERENCES, system="cascade")
+    assert compare(a, b, "direct", "cascade", n_samples=50).overall["bleu"].p < 0.05
+    with pytest.raises(UsageError, match="'direct': it has cascade"):
+        compare(a, b)
+    with pytest.raises(UsageError, match="no finished evaluation"):
+        compare(a, tmp_path / "nothing")
+
+
+def test_render_and_json(tmp_path: Path) -> None:
+    result = compare(folder(tmp_path / "a", worse(1)), folder(tmp_path / "b", REFERENCES), n_samples=50)
+    output = io.StringIO()
+    Console(width=140, file=output).print(result.render())
+    text = output.getvalue()
+    assert all(word in text for word in ("de-en", "fr-en", "all rows", "100.0", "tok:13a", "bs:50"))
+    result.write(tmp_path / "comparison.json")
+    read = json.loads((tmp_path / "comparison.json").read_text())
+    assert read["rows"] == {"de-en": 30, "fr-en": 30}
+    assert read["pairs"]["de-en"]["bleu"]["b"] == pytest.approx(100)
+
+
+def test_different_tokenisers_are_not_pooled(tmp_path: Path) -> None:
+    a = folder(tmp_path / "a", worse(1))
+    lines = (a / "hypotheses.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    for record in records[30:]:
+        record["target_language"] = "zh"
+    (a / "hypotheses.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    result = compare(a, a, n_samples=20)
+    assert result.overall is None
+    assert "tok:zh" in result.pairs["fr-zh"]["bleu"].signature
