@@ -94,14 +94,11 @@ class RowLimits(StoppingCriteria):
     side by side), where what the beams hold at the limit counts as finished, as at transformers' own ``max_length``.
     """
 
-    def __init__(self, limits: Sequence[int]) -> None:
+    def __init__(self, limits: Sequence[int], prompt: int = PROMPT_TOKENS) -> None:
         self.limits = torch.tensor(list(limits), dtype=torch.long)
-        self.prompt = 0
-        """P, known once the search has begun."""
+        self.prompt = prompt
 
     def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
-        if not self.prompt:  # the first call comes when the first new token has been appended
-            self.prompt = input_ids.shape[1] - 1
         new_tokens = input_ids.shape[1] - self.prompt
         limits = self.limits.to(input_ids.device).repeat_interleave(input_ids.shape[0] // len(self.limits))
         return new_tokens >= limits
@@ -134,8 +131,8 @@ def decode_speech(
     options = options or DecodingOptions()
     if task not in ("translate", "transcribe"):
         raise ValueError(f'task must be "translate" or "transcribe", not {task!r}')
-    sources = _languages(source_languages, len(features), processor)
-    targets = sources if task == "transcribe" else _languages(target_languages, len(features), processor)
+    sources = _language_ids(source_languages, len(features), processor)
+    targets = sources if task == "transcribe" else _language_ids(target_languages, len(features), processor)
     seconds = [feature_seconds(feature, processor) for feature in features]
     positions = _positions(model)
     limits = [_limit(options, options.tokens_per_second * length, positions) for length in seconds]
@@ -144,10 +141,10 @@ def decode_speech(
         batch = processor.pad_features([features[row] for row in rows])
         names = ("input_features", "input_values", "attention_mask")
         arrays = {name: torch.as_tensor(batch[name]) for name in names if name in batch}
-        arrays["source_language_ids"] = torch.tensor([processor.language_id(sources[row]) for row in rows])
+        arrays["source_language_ids"] = torch.tensor([sources[row] for row in rows])
         return arrays
 
-    plan = _Plan(seconds, limits, sources, targets, task, inputs, options.batch_seconds)
+    plan = _Plan(seconds, limits, targets, inputs, options.batch_seconds)
     return _decode(model, processor, plan, options, description)
 
 
@@ -169,8 +166,8 @@ def decode_text(
         DecodingError: a text has more tokens than the text model has positions.
     """
     options = options or DecodingOptions()
-    sources = _languages(source_languages, len(texts), processor)
-    targets = _languages(target_languages, len(texts), processor)
+    sources = _codes(source_languages, len(texts))
+    targets = _language_ids(target_languages, len(texts), processor)
     positions = _positions(model)
     ids: list[list[int]] = []
     for row, (text, source) in enumerate(zip(texts, sources, strict=True)):
@@ -190,7 +187,7 @@ def decode_text(
             mask[place, : len(ids[row])] = 1
         return {"input_ids": tokens, "text_attention_mask": mask}
 
-    plan = _Plan([float(len(tokens)) for tokens in ids], limits, sources, targets, "translate", inputs)
+    plan = _Plan([float(len(tokens)) for tokens in ids], limits, targets, inputs)
     return _decode(model, processor, plan, options, description)
 
 
@@ -198,7 +195,7 @@ def feature_seconds(feature: np.ndarray, processor: Any) -> float:
     """Seconds of one clip's features, from their shape and the kind of the processor's feature extractor."""
     if feature.ndim == 1:
         return feature.shape[0] / SAMPLE_RATE
-    if hasattr(processor.feature_extractor, "stride"):  # wav2vec2-BERT stacks pairs of 10 ms frames
+    if processor.feature_extractor.kind == "filterbank":  # wav2vec2-BERT stacks pairs of 10 ms frames
         return feature.shape[0] / FRAME_RATE
     return feature.shape[1] / MEL_RATE
 
@@ -223,17 +220,9 @@ class _Plan:
 
     lengths: list[float]
     limits: list[int]
-    sources: list[str]
-    targets: list[str]
-    task: str
+    targets: list[int]
     inputs: Callable[[list[int]], dict[str, Tensor]]
     max_cost: float | None = None
-
-    def languages(self, rows: list[int]) -> dict[str, list[str]]:
-        return {
-            "source_language": [self.sources[row] for row in rows],
-            "target_language": [self.targets[row] for row in rows],
-        }
 
 
 def _decode(
@@ -250,8 +239,9 @@ def _decode(
             torch.manual_seed(options.seed)
         for rows in steps:
             encoded = model.encode(**{name: _to(tensor, parameter) for name, tensor in plan.inputs(rows).items()})
-            criterion = RowLimits([plan.limits[row] for row in rows])
-            sequences = _search(model, encoded, plan.languages(rows), plan.task, criterion, options)
+            prompt = model.decoder_prompt(torch.tensor([plan.targets[row] for row in rows]))
+            criterion = RowLimits([plan.limits[row] for row in rows], prompt.shape[1])
+            sequences = _search(model, encoded, prompt, criterion, options)
             tokens = [_tokens(sequence, processor) for sequence in sequences[:, criterion.prompt :].tolist()]
             scores = [math.nan] * len(rows)
             if options.scores:
@@ -275,14 +265,7 @@ def batch_by_length(lengths: Sequence[float], batch_size: int, max_cost: float |
     return batches
 
 
-def _search(
-    model: Any,
-    encoded: ModelOutput,
-    languages: dict[str, list[str]],
-    task: str,
-    criterion: RowLimits,
-    options: DecodingOptions,
-) -> Tensor:
+def _search(model: Any, encoded: ModelOutput, prompt: Tensor, criterion: RowLimits, options: DecodingOptions) -> Tensor:
     """Ids [B, N], prompt included. Each of our settings is given, so that a checkpoint's own do not step in."""
     settings: dict[str, Any] = {
         "num_beams": options.beam,
@@ -298,7 +281,7 @@ def _search(
     if options.do_sample:
         settings |= {"temperature": options.temperature, "top_k": options.top_k, "top_p": options.top_p}
     # A copy: generate repeats the rows for its beams inside the object that it is given.
-    return model.generate(encoder_outputs=type(encoded)(**encoded), **languages, task=task, **settings)
+    return model.generate(encoder_outputs=type(encoded)(**encoded), decoder_input_ids=prompt, **settings)
 
 
 def _scores(model: Any, encoded: ModelOutput, sequences: Tensor, criterion: RowLimits, eos: int) -> list[float]:
@@ -331,14 +314,18 @@ def _tokens(sequence: list[int], processor: Any) -> list[int]:
     return [token for token in sequence if token != processor.pad_token_id]
 
 
-def _languages(codes: str | Sequence[str], rows: int, processor: Any) -> list[str]:
-    """One code a row; a code the model lacks is an error before any work."""
+def _codes(codes: str | Sequence[str], rows: int) -> list[str]:
+    """One code a row."""
     codes = [codes] * rows if isinstance(codes, str) else list(codes)
     if len(codes) != rows:
         raise ValueError(f"{len(codes)} languages for {rows} rows")
-    for code in dict.fromkeys(codes):
-        processor.language_id(code)
     return codes
+
+
+def _language_ids(codes: str | Sequence[str], rows: int, processor: Any) -> list[int]:
+    """One token a row; a language the model lacks is an error before any work, whether there are rows or not."""
+    ids = {code: processor.language_id(code) for code in ([codes] if isinstance(codes, str) else list(codes))}
+    return [ids[code] for code in _codes(codes, rows)]
 
 
 def _limit(options: DecodingOptions, tokens: float, positions: int) -> int:

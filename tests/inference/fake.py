@@ -26,7 +26,7 @@ class FakeProcessor:
     pad_token_id, eos_token_id = 1, 2
 
     def __init__(self) -> None:
-        self.feature_extractor = SimpleNamespace(model_input_names=["input_features"], feature_size=MELS)
+        self.feature_extractor = SimpleNamespace(kind="whisper")
 
     def features(self, waveform: np.ndarray) -> np.ndarray:
         frames = waveform[: len(waveform) // 160 * 160].reshape(-1, 4, 40)
@@ -76,7 +76,7 @@ class FakeModel(nn.Module):
         self.text_model.final_logits_bias[0, [0, 1, 2, 3, 4, 5, 6]] += torch.tensor([-99.0, -99, END_BIAS, *[-99] * 4])
         self.front = nn.Linear(MELS, 16)
         self.config = SimpleNamespace(text_config=text_config)
-        self.generate_calls: list[dict[str, Any]] = []
+        self.prompts: list[list[list[int]]] = []
 
     def encode(
         self,
@@ -110,18 +110,13 @@ class FakeModel(nn.Module):
             decoder_input_ids=decoder_input_ids,
         )
 
-    def generate(
-        self,
-        encoder_outputs: ComSLEncoderOutput,
-        source_language: list[str],
-        target_language: list[str],
-        task: str = "translate",
-        **settings: Any,
-    ) -> Tensor:
-        self.generate_calls.append({"rows": len(source_language), "task": task, "target": target_language})
-        prompt = torch.tensor([[2, LANGUAGES[code]] for code in target_language])
+    def decoder_prompt(self, target_ids: Tensor) -> Tensor:
+        return torch.stack([torch.full_like(target_ids, 2), target_ids], 1)
+
+    def generate(self, encoder_outputs: ComSLEncoderOutput, decoder_input_ids: Tensor, **settings: Any) -> Tensor:
+        self.prompts.append(decoder_input_ids.tolist())
         mask = encoder_outputs.memory_mask
         states = BaseModelOutput(last_hidden_state=encoder_outputs.last_hidden_state)
         return self.text_model.generate(
-            encoder_outputs=states, attention_mask=mask, decoder_input_ids=prompt, **settings
+            encoder_outputs=states, attention_mask=mask, decoder_input_ids=decoder_input_ids, **settings
         )

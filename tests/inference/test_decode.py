@@ -7,7 +7,9 @@ import torch
 
 from comsl.errors import UsageError
 from comsl.inference.decode import DecodingError, DecodingOptions, batch_by_length, decode_speech, decode_text
-from tests.inference.fake import FakeModel, FakeProcessor
+from comsl.model.vocabulary import MissingLanguage
+from tests.inference.fake import LANGUAGES, FakeModel, FakeProcessor
+from tests.tiny import tiny_comsl, waveform
 
 PROCESSOR = FakeProcessor()
 
@@ -102,9 +104,9 @@ def test_nothing_gives_nothing_and_blank_text_nothing_to_read(model):
 
 
 def test_transcription_is_in_the_source_language(model, clips):
-    model.generate_calls.clear()
+    model.prompts.clear()
     decode_speech(model, PROCESSOR, clips[:2], ["de", "cy"], "en", "transcribe", DecodingOptions(beam=1))
-    assert model.generate_calls == [{"rows": 2, "task": "transcribe", "target": ["cy", "de"]}]  # longest first
+    assert model.prompts == [[[2, LANGUAGES["cy"]], [2, LANGUAGES["de"]]]]  # longest first
 
 
 def test_modes_of_the_modules_come_back(model, clips):
@@ -149,3 +151,33 @@ def test_batches_by_length():
     assert batch_by_length([3, 1, 2, 5, 4], 8, max_cost=8) == [[3], [4, 0], [2, 1]]
     assert batch_by_length([3, 0, 9], 8, max_cost=1) == [[2], [0]]
     assert batch_by_length([], 2) == []
+
+
+@pytest.fixture(scope="module")
+def composite(tmp_path_factory):
+    return tiny_comsl(tmp_path_factory.mktemp("model") / "comsl")
+
+
+@pytest.mark.parametrize("task", ["translate", "transcribe"])
+def test_a_composite_decodes_speech_alone_as_in_a_batch(composite, task):
+    model, processor = composite
+    features = [processor.features(waveform(seconds, seed)) for seed, seconds in enumerate((0.3, 2.0, 1.1, 3.0, 0.7))]
+    sources, targets = ["de", "cy", "fr", "de", "zh-CN"], ["en", "en", "de", "cy", "en"]
+    options = DecodingOptions(beam=3, tokens_per_second=6.0, extra_tokens=4)
+    together = decode_speech(model, processor, features, sources, targets, task, options)
+    for row, feature in enumerate(features):
+        alone = decode_speech(model, processor, [feature], sources[row], targets[row], task, options)[0]
+        assert alone.tokens == together[row].tokens
+        assert alone.score == pytest.approx(together[row].score, abs=1e-5)
+    assert len({hypothesis.text for hypothesis in together}) > 1
+
+
+def test_a_composite_decodes_text_alone_as_in_a_batch(composite):
+    model, processor = composite
+    texts = ["der alte Mann", "sie kauft am Montag drei rote Äpfel auf dem Markt", "Haus"]
+    options = DecodingOptions(beam=3, max_new_tokens=12)
+    together = decode_text(model, processor, texts, "de", ["en", "cy", "fr"], options)
+    alone = [decode_text(model, processor, [texts[i]], "de", ["en", "cy", "fr"][i], options)[0] for i in range(3)]
+    assert [row.tokens for row in together] == [row.tokens for row in alone]
+    with pytest.raises(MissingLanguage):
+        decode_text(model, processor, [], "mdw", "mdw")
