@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from comsl.evaluation.metrics import sentence_chrf
-from comsl.evaluation.records import ATTENTION, REPORT, Record, read_records, read_scores, write_text
+from comsl.evaluation.records import ATTENTION, REPORT, SCORES, Record, read_records, read_scores, write_text
 from comsl.evaluation.scoring import scorable
 
 EXAMPLES = 10
@@ -112,10 +112,9 @@ def render(scores: dict[str, Any]) -> Group:
                 table.add_row(*line)
             parts.append(table)
     parts += [Text(note, style="dim") for note in footnotes(scores)]
-    parts += [
-        Text(f"failed: {failure['id']} ({failure['system']}): {failure['error']}", style="red")
-        for failure in scores["failed"]
-    ]
+    if scores["failed"]:
+        rows = len({failure["id"] for failure in scores["failed"]})
+        parts.append(Text(f"{rows} of {scores['rows']} rows failed; why is in {SCORES} and {REPORT}", style="red"))
     return Group(*parts)
 
 

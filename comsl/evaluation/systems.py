@@ -8,15 +8,18 @@ lookup   the translation of the most similar training transcript: the floor
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from comsl.data.audio import SAMPLE_RATE
 from comsl.errors import ComSLError
 from comsl.evaluation.records import Record
-from comsl.inference.decode import DecodingOptions, Hypothesis, decode_speech, decode_text
+from comsl.inference.decode import FRAME_RATE, DecodingOptions, Hypothesis, decode_speech, decode_text
+from comsl.inference.segment import segment
 
 SYSTEMS = ("direct", "cascade", "text")
 LOOKUP = "lookup"
@@ -50,12 +53,10 @@ class ModelDecoder:
 
     def __init__(self, model: Any, processor: Any, options: DecodingOptions) -> None:
         self.model, self.processor, self.options = model, processor, options
-        self.model.eval()
+        self.max_duration = longest_clip(model, processor)
 
     def prepare(self, waveform: np.ndarray) -> list[np.ndarray]:
-        return [
-            self.processor.features(piece) for piece in split_long(waveform, self.model.speech_encoder.max_duration)
-        ]
+        return [self.processor.features(piece) for piece in split_long(waveform, self.max_duration)]
 
     def speech(
         self, clips: Sequence[list[np.ndarray]], sources: Sequence[str], targets: Sequence[str], task: str
@@ -213,13 +214,19 @@ def record(
 
 
 def split_long(waveform: np.ndarray, max_duration: float | None) -> list[np.ndarray]:
-    """The clip, or its segments cut at pauses where it is longer than the model reads; nothing is left out that the
-    segmenter takes for speech."""
-    from comsl.data.audio import SAMPLE_RATE
-
+    """The clip, or its segments of speech cut at pauses where it is longer than the model reads (in seconds)."""
     if max_duration is None or len(waveform) <= max_duration * SAMPLE_RATE:
         return [waveform]
-    raise ComSLError(f"the clip has {len(waveform) / SAMPLE_RATE:.1f} s, the model reads {max_duration:.1f} s")
+    return [part.samples(waveform) for part in segment(waveform, max_duration)]
+
+
+def longest_clip(model: Any, processor: Any) -> float | None:
+    """Seconds that fit the positions of the speech encoder and of the text encoder; None: no limit."""
+    limits = [model.max_duration, processor.fixed_duration]
+    if model.config.text_config.model_type == "mbart":  # its positions are learned, so they end
+        frames = model.config.text_config.max_position_embeddings - 2  # the language embedding; rounding
+        limits.append(frames * math.prod(model.config.adapter_strides) / FRAME_RATE)
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _join(pieces: Sequence[Hypothesis]) -> Hypothesis:
