@@ -263,7 +263,7 @@ def _add_demo(command: Command) -> None:
         "show the whole path on a small world: build, compose, train, compare, translate (12 minutes on 2 cores)",
         "comsl demo --out demo-out",
     )
-    parser.add_argument("--out", type=Path, default=Path("demo-out"), metavar="DIR", help="(default demo-out)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="(default demo-out; of --pretrain: the package)")
     parser.add_argument("--pretrain", action="store_true", help="make the two shipped pretrained parts anew instead")
 
 
@@ -374,4 +374,15 @@ def _device(arguments: argparse.Namespace) -> str | None:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
+    if arguments.pretrain:
+        from comsl.demo.pretrain import pretrain
+
+        if arguments.out is None:
+            pretrain()
+        else:
+            pretrain(arguments.out)
+        return 0
+    from comsl.demo.demo import run_demo
+
+    run_demo(arguments.out or Path("demo-out"))
     return 0
