@@ -1,0 +1,141 @@
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from comsl.data.collate import Collator
+from comsl.data.dataset import Example
+from comsl.data.errors import DataError
+from tests.data.fake import FakeProcessor
+
+SPEECH = {"input_features", "attention_mask", "source_language_ids", "durations"}
+KEYS = {
+    "speech": SPEECH,
+    "transcript": {"transcript_ids", "transcript_mask", "transcript_decoder_input_ids", "transcript_labels"},
+    "masked_transcript": {
+        "masked_transcript_ids",
+        "mtp_labels",
+        "transcript_mask",
+        "transcript_decoder_input_ids",
+    },
+    "translation": {"translation_decoder_input_ids", "translation_labels"},
+    "ctc": {"ctc_labels"},
+}
+
+
+def example(
+    index: int, transcript: str | None, translation: str | None = None, frames: int = 3, **fields: Any
+) -> Example:
+    values = {
+        "source_language": "de",
+        "target_language": "en",
+        "features": np.full((80, frames), index + 1, np.float32),
+        "duration": frames / 100,
+        **fields,
+    }
+    return Example(index, f"r{index}", (0, 0, index), transcript=transcript, translation=translation, **values)
+
+
+EXAMPLES = [example(0, "a bbb", "x", frames=2), example(1, "cc", "yy zzz y", frames=4)]
+
+
+def build(*fields: str, examples: list[Example] = EXAMPLES, **arguments: Any) -> dict[str, list]:
+    batch = Collator(FakeProcessor(), fields, **arguments)(examples)
+    return {name: value.tolist() for name, value in batch.items()}
+
+
+@pytest.mark.parametrize("field", KEYS)
+def test_the_keys_of_each_field_and_no_others(field: str) -> None:
+    assert build(field).keys() == KEYS[field]
+
+
+def test_all_keys() -> None:
+    batch = Collator(FakeProcessor(), list(KEYS))(EXAMPLES)
+    assert batch.keys() == set().union(*KEYS.values())
+    for name, value in batch.items():
+        floats = {"input_features", "durations"}
+        assert value.dtype == (torch.float32 if name in floats else torch.int64), name
+        assert value.shape[0] == 2
+
+
+def test_text() -> None:
+    """A word is its length plus ten; 4 and 5 are the languages, 2 the end, 1 the padding."""
+    batch = build("transcript", "translation", "ctc")
+    assert batch["transcript_ids"] == [[4, 11, 13, 2], [4, 12, 2, 1]]
+    assert batch["transcript_mask"] == [[1, 1, 1, 1], [1, 1, 1, 0]]
+    assert batch["transcript_decoder_input_ids"] == [[2, 4, 11, 13], [2, 4, 12, 1]]
+    assert batch["transcript_labels"] == [[-100, 11, 13, 2], [-100, 12, 2, -100]]
+    assert batch["translation_decoder_input_ids"] == [[2, 5, 11, 1, 1], [2, 5, 12, 13, 11]]
+    assert batch["translation_labels"] == [[-100, 11, 2, -100, -100], [-100, 12, 13, 11, 2]]
+    assert batch["ctc_labels"] == [[97, 32, 98, 98, 98], [99, 99, -100, -100, -100]]
+
+
+def test_speech() -> None:
+    batch = build("speech")
+    assert batch["attention_mask"] == [[1, 1, 0, 0], [1, 1, 1, 1]]
+    assert batch["input_features"][0][7] == [1, 1, 0, 0]
+    assert batch["input_features"][1][7] == [2, 2, 2, 2]
+    assert batch["source_language_ids"] == [4, 4]
+    assert batch["durations"] == pytest.approx([0.02, 0.04])
+
+
+@pytest.mark.parametrize(("probability", "low", "high"), [(0.0, 0, 0), (0.15, 0.13, 0.17), (1.0, 1, 1)])
+def test_masking(probability: float, low: float, high: float) -> None:
+    rows = [example(index, "w ww www wwww " * 10) for index in range(100)]
+    batch = build("masked_transcript", "transcript", examples=rows, mask_probability=probability)
+    masked = np.array(batch["masked_transcript_ids"])
+    plain = np.array(batch["transcript_ids"])
+    labels = np.array(batch["mtp_labels"])
+    where = masked != plain
+    assert low <= where[:, 1:-1].mean() <= high
+    assert not where[:, 0].any()  # the language
+    assert not where[:, -1].any()  # the end
+    assert (masked[where] == 9).all()
+    np.testing.assert_array_equal(labels[where], np.array(batch["transcript_labels"])[where])
+    assert (labels[~where] == -100).all()
+
+
+def test_masks_follow_from_the_example_and_not_from_its_batch() -> None:
+    def masked(examples: list[Example]) -> list[list[int]]:
+        return build("masked_transcript", examples=examples, mask_probability=0.5)["masked_transcript_ids"]
+
+    rows = [example(index, "w ww www wwww wwwww") for index in range(8)]
+    together = masked(rows)
+    assert [masked([row])[0] for row in rows] == together
+    assert len({tuple(row) for row in together}) > 3
+    later = [example(index, "w ww www wwww wwwww") for index in range(8)]
+    for row in later:
+        row.key = (0, 1, row.index)
+    assert masked(later) != together
+
+
+@pytest.mark.parametrize(
+    ("field", "broken", "message"),
+    [
+        ("speech", example(7, "a", features=None), "row 'r7' has no audio"),
+        ("speech", example(7, "a", source_language="cy"), "row 'r7': the model has no 'cy', it has de, en"),
+        ("transcript", example(7, None), "row 'r7' has no transcript"),
+        ("masked_transcript", example(7, None), "row 'r7' has no transcript"),
+        ("ctc", example(7, None), "row 'r7' has no transcript"),
+        ("translation", example(7, "a", None), "row 'r7' has no translation"),
+        ("translation", example(7, "a", "b", target_language=None), "row 'r7' has no target_language"),
+        ("translation", example(7, "a", "b", target_language="cy"), "row 'r7': the model has no 'cy'"),
+    ],
+)
+def test_errors_name_row_and_field(field: str, broken: Example, message: str) -> None:
+    with pytest.raises(DataError) as error:
+        build(field, examples=[EXAMPLES[0], broken])
+    assert message in str(error.value)
+
+
+def test_text_alone_needs_no_audio() -> None:
+    rows = [example(0, "a", "b", features=None, duration=None)]
+    assert not build("transcript", "translation", examples=rows).keys() & SPEECH
+
+
+def test_arguments() -> None:
+    with pytest.raises(ValueError, match="unknown fields"):
+        Collator(FakeProcessor(), ["speech", "text"])
+    with pytest.raises(ValueError, match="mask_probability"):
+        Collator(FakeProcessor(), ["speech"], mask_probability=15)

@@ -1,0 +1,227 @@
+import multiprocessing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from comsl.data.augment import AugmentSettings
+from comsl.data.collate import Collator
+from comsl.data.dataset import NEEDS, SpeechTranslationDataset
+from comsl.data.errors import DataError
+from comsl.data.features import log_mel
+from comsl.data.manifest import load_manifest, write_manifest
+from comsl.data.sampler import BucketBatchSampler
+from comsl.errors import UsageError
+from tests.data.audio_files import tone, write_sound
+from tests.data.fake import FakeProcessor
+
+ALL = tuple(NEEDS)
+EVERYTHING = AugmentSettings(
+    speed=(0.9, 1.0, 1.1), noise=0.5, time_masks=2, time_mask_frames=5, frequency_masks=1, frequency_mask_bands=4
+)
+
+
+def rows_of(folder: Path, count: int = 6, **fields: Any) -> list[dict[str, Any]]:
+    rows = []
+    for number in range(count):
+        seconds = 0.3 + 0.1 * number
+        write_sound(folder / f"{number}.wav", tone(seconds, frequency=200 + 50 * number), subtype="FLOAT")
+        rows.append({
+            "id": f"r{number}",
+            "audio": f"{number}.wav",
+            "duration": seconds,
+            "source_language": "de",
+            "target_language": "en",
+            "transcript": "ein kleines Haus am Fluss " * (number + 1),
+            "translation": "a small house " * (number + 1),
+            **fields,
+        })  # fmt: skip
+    return rows
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    write_manifest(rows_of(tmp_path), tmp_path / "m.jsonl")
+    return tmp_path / "m.jsonl"
+
+
+def batches(manifest: Path, workers: int, epoch: int = 0, skip: int = 0, augment: AugmentSettings = EVERYTHING) -> list:
+    processor = FakeProcessor()
+    dataset = SpeechTranslationDataset(manifest, processor, augment, seed=5, fields=ALL)
+    sampler = BucketBatchSampler(dataset.costs(), 1.6, seed=5)
+    sampler.set_epoch(epoch)
+    dataset.set_epoch(epoch)
+    sampler.skip(skip)
+    loader = DataLoader(dataset, batch_sampler=sampler, collate_fn=Collator(processor, ALL, 0.5), num_workers=workers)
+    return list(loader)
+
+
+def assert_same(first: list, second: list) -> None:
+    assert len(first) == len(second)
+    for one, other in zip(first, second, strict=True):
+        assert one.keys() == other.keys()
+        for name in one:
+            assert torch.equal(one[name], other[name]), name
+
+
+def test_workers_and_resuming_change_nothing(manifest: Path) -> None:
+    alone = batches(manifest, 0, epoch=1)
+    assert len(alone) > 2
+    assert_same(batches(manifest, 2, epoch=1), alone)
+    assert_same(batches(manifest, 0, epoch=1, skip=2), alone[2:])
+
+
+def test_epochs_differ(manifest: Path) -> None:
+    dataset = SpeechTranslationDataset(manifest, FakeProcessor(), EVERYTHING, seed=5)
+    first = [dataset[0].features for _ in range(2)]
+    np.testing.assert_array_equal(first[0], first[1])
+    dataset.set_epoch(1)
+    assert dataset[0].key == (5, 1, 0)
+    second = dataset[0].features
+    assert second is not None
+    assert first[0] is not None
+    assert second.shape != first[0].shape or not np.array_equal(second, first[0])
+
+
+def test_running_workers_see_the_epoch_change(manifest: Path) -> None:
+    dataset = SpeechTranslationDataset(manifest, FakeProcessor(), seed=5, fields=["transcript"])
+    loader = DataLoader(dataset, collate_fn=list, num_workers=1, persistent_workers=True)
+    keys = []
+    for epoch in range(3):
+        dataset.set_epoch(epoch)
+        keys.append({example[0].key[1] for example in loader})
+    assert keys == [{0}, {1}, {2}]
+
+
+def test_without_augmentation_it_is_the_features_of_the_file(manifest: Path) -> None:
+    example = SpeechTranslationDataset(manifest, FakeProcessor())[2]
+    np.testing.assert_allclose(example.features, log_mel(tone(0.5, frequency=300)), atol=1e-6)
+    assert example.duration == 0.5
+    assert (example.id, example.source_language, example.target_language) == ("r2", "de", "en")
+
+
+def test_only_what_the_fields_need_is_loaded(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path)
+    for row in rows:
+        row["audio"] = "is-not-there.wav"
+    rows[1]["audio"] = None
+    write_manifest(rows, tmp_path / "m.jsonl")
+    dataset = SpeechTranslationDataset(tmp_path / "m.jsonl", FakeProcessor(), fields=["transcript", "translation"])
+    assert all(dataset[index].features is None for index in range(6))
+    with pytest.raises(DataError, match="row 'r1' has no audio, which 'speech' is made of"):
+        SpeechTranslationDataset(tmp_path / "m.jsonl", FakeProcessor(), fields=["speech"])
+
+
+@pytest.mark.parametrize(
+    ("column", "field"),
+    [
+        ("transcript", "ctc"),
+        ("transcript", "masked_transcript"),
+        ("translation", "translation"),
+        ("target_language", "translation"),
+    ],
+)
+def test_rows_that_lack_what_a_field_needs(tmp_path: Path, column: str, field: str) -> None:
+    rows = rows_of(tmp_path)
+    for number in (1, 2, 4, 5):
+        rows[number][column] = None
+    write_manifest(rows, tmp_path / "m.jsonl")
+    message = rf"4 rows \(first: 'r1', 'r2', 'r4'\) have no {column}, which '{field}' is made of"
+    with pytest.raises(DataError, match=message):
+        SpeechTranslationDataset(tmp_path / "m.jsonl", FakeProcessor(), fields=[field])
+    SpeechTranslationDataset(tmp_path / "m.jsonl", FakeProcessor(), fields=["speech"])
+
+
+def test_selections_are_checked_and_read_as_such(manifest: Path) -> None:
+    chosen = load_manifest(manifest).select([4, 1])
+    dataset = SpeechTranslationDataset(chosen, FakeProcessor(), fields=["speech"])
+    np.testing.assert_allclose(dataset.durations(), [0.7, 0.4])
+    assert [dataset[index].id for index in range(2)] == ["r4", "r1"]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_too_long(tmp_path: Path, known: bool) -> None:
+    rows = rows_of(tmp_path, **({} if known else {"duration": None}))
+    write_manifest(rows, tmp_path / "m.jsonl")
+    processor = FakeProcessor(max_duration=0.7)
+    message = "row 'r5' has 0.80 s of audio, the model reads 0.7 s at most"
+    if known:
+        with pytest.raises(DataError, match=message):
+            SpeechTranslationDataset(tmp_path / "m.jsonl", processor, fields=["speech"])
+        return
+    dataset = SpeechTranslationDataset(tmp_path / "m.jsonl", processor, fields=["speech"])
+    assert dataset[4].duration == pytest.approx(0.7)
+    with pytest.raises(DataError, match=r"row 'r5' \(.*5\.wav\): 0\.80 s of audio, the model reads 0\.7 s at most"):
+        dataset[5]
+    with pytest.raises(DataError, match=message):
+        dataset.durations()
+
+
+def test_10_ms_is_an_error_that_says_so(tmp_path: Path) -> None:
+    write_sound(tmp_path / "short.wav", tone(0.01))
+    write_manifest([{**rows_of(tmp_path, 1)[0], "audio": "short.wav", "duration": None}], tmp_path / "m.jsonl")
+    with pytest.raises(DataError, match=r"row 'r0' .*short.wav.*10 ms of audio, at least 25 ms are needed"):
+        SpeechTranslationDataset(tmp_path / "m.jsonl", FakeProcessor())[0]
+
+
+def test_durations_are_read_where_the_manifest_lacks_them(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path)
+    rows[2]["duration"] = rows[3]["duration"] = None
+    rows[3]["audio"] = None
+    write_manifest(rows, tmp_path / "m.jsonl")
+    dataset = SpeechTranslationDataset(tmp_path / "m.jsonl", FakeProcessor())
+    np.testing.assert_allclose(dataset.durations(), [0.3, 0.4, 0.5, np.nan, 0.7, 0.8])
+
+
+def test_costs(manifest: Path) -> None:
+    processor = FakeProcessor()
+    speech = SpeechTranslationDataset(manifest, processor, AugmentSettings(speed=(0.8, 1.1)), fields=["speech"])
+    np.testing.assert_allclose(speech.costs(), np.array([0.3, 0.4, 0.5, 0.6, 0.7, 0.8]) / 0.8)
+    text = SpeechTranslationDataset(manifest, processor, fields=["translation"])
+    np.testing.assert_array_equal(text.costs(), [14 * number for number in range(1, 7)])
+    both = SpeechTranslationDataset(manifest, processor, fields=["translation", "transcript"])
+    np.testing.assert_array_equal(both.costs(), [26 * number for number in range(1, 7)])
+    assert speech.source_languages() == ["de"] * 6
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_bad_audio_is_one_line_that_names_row_and_file(manifest: Path, workers: int, start: str) -> None:
+    if workers == 0 and start == "spawn":
+        pytest.skip("no process is started")
+    bad = manifest.parent / "3.wav"
+    bad.write_text("not audio")
+    dataset = SpeechTranslationDataset(manifest, FakeProcessor(), fields=["speech"])
+    loader = DataLoader(
+        dataset,
+        collate_fn=Collator(FakeProcessor(), ["speech"]),
+        num_workers=workers,
+        multiprocessing_context=multiprocessing.get_context(start) if workers else None,
+    )
+    with pytest.raises(DataError) as error:
+        list(loader)
+    assert str(error.value).startswith(f"row 'r3': {bad}: not an audio file")
+    assert "\n" not in str(error.value)
+    assert str(error.value).count(str(bad)) == 1
+
+
+def test_bytes(tmp_path: Path) -> None:
+    [row] = rows_of(tmp_path, 1)
+    write_manifest([{**row, "audio": (tmp_path / "0.wav").read_bytes(), "duration": None}], tmp_path / "m.parquet")
+    dataset = SpeechTranslationDataset(tmp_path / "m.parquet", FakeProcessor(), fields=["speech"])
+    assert dataset[0].duration == pytest.approx(0.3)
+    np.testing.assert_allclose(dataset.durations(), [0.3])
+
+
+def test_spec_augment_needs_spectral_features(manifest: Path) -> None:
+    settings = AugmentSettings(time_masks=1)
+    with pytest.raises(UsageError, match="reads the waveform itself"):
+        SpeechTranslationDataset(manifest, FakeProcessor("waveform"), settings)
+
+
+def test_unknown_fields(manifest: Path) -> None:
+    with pytest.raises(ValueError, match=r"unknown fields \['speach'\]"):
+        SpeechTranslationDataset(manifest, FakeProcessor(), fields=["speach"])
