@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 import datetime
-import platform
-import subprocess
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 
 import comsl
-from comsl.data.audio import load_audio
-from comsl.data.manifest import load_manifest
 from comsl.errors import ComSLError, UsageError
 from comsl.evaluation.curves import read_curves
 from comsl.evaluation.lookup import Lookup
 from comsl.evaluation.metrics import BOOTSTRAP_SAMPLES, NORMALISERS
+from comsl.evaluation.provenance import decoding_settings, git_commit, model_name, versions
 from comsl.evaluation.records import ATTENTION, SCORES, Record, RecordLog, write_json
 from comsl.evaluation.report import render, write_html
-from comsl.evaluation.scoring import transcription_scores, translation_scores, unseen_rows
+from comsl.evaluation.rows import Manifest, ManifestRows, manifest_paths
+from comsl.evaluation.scoring import direction, transcription_scores, translation_scores, unseen_rows
 from comsl.evaluation.systems import LOOKUP, ROLES, SYSTEMS, TASKS, Decoder, SystemRunner, load_decoder, record
 from comsl.inference.decode import DecodingOptions, Hypothesis
 from comsl.progress import console, track
-
-Manifest = str | Path | Sequence[str | Path]
-LIBRARIES = ("torch", "transformers", "sacrebleu", "jiwer", "numpy")
 
 
 @dataclass(frozen=True)
@@ -103,7 +97,7 @@ def evaluate(
     rows = ManifestRows(manifest)
     rows.check(systems, task)
     models = {"model": model, "cascade_asr": cascade_asr, "cascade_mt": cascade_mt}
-    settings = _settings(models, manifest, train_manifest, task, options)
+    settings = decoding_settings(models, manifest, train_manifest, task, options)
     log = RecordLog(out, settings)
     decoders = _Decoders(models, options, device)
     done = [system for system in SYSTEMS if system in systems and (system != "text" or task != "transcribe")]
@@ -119,22 +113,18 @@ def evaluate(
     scores = {
         "comsl": comsl.__version__,
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        **{name: _name(value) for name, value in models.items()},
-        "manifests": [str(path) for path in _paths(manifest)],
-        "train_manifests": [str(path) for path in _paths(train_manifest)],
-        "rows": len(rows.rows),
-        "audio_seconds": round(sum(row["duration"] or 0.0 for row in rows.rows), 3),
+        **{name: model_name(value) for name, value in models.items()},
+        "manifests": [str(path) for path in manifest_paths(manifest)],
+        "train_manifests": [str(path) for path in manifest_paths(train_manifest)],
+        **rows.counts(),
         "seconds": {system: round(log.seconds.get(system, 0.0), 3) for system in done},
         "task": task,
         "lowercase": lowercase,
         "decoding": {**asdict(options), "device": decoders.device()},
-        "versions": _versions(),
-        "git_commit": _git_commit(),
+        "versions": versions(),
+        "git_commit": git_commit(),
         **_score(records, done, training, task, lowercase, normaliser, n_bootstrap),
-        "failed": [
-            *({key: row[key] for key in ("id", "system", "error")} for row in records if row["error"] is not None),
-            *rows.unscorable(task),
-        ],
+        "failed": _failures(records) + rows.unscorable(task),
         "attention": caption,
         "curves": read_curves(model) if isinstance(model, str | Path) else {},
     }
@@ -143,42 +133,6 @@ def evaluate(
     if show:
         Console(highlight=False).print(render(scores))
     return Evaluation(out, scores, records)
-
-
-class ManifestRows:
-    """The rows of one or several manifests without their audio, which is read when it is needed."""
-
-    def __init__(self, manifest: Manifest) -> None:
-        paths = _paths(manifest)
-        self.name = ", ".join(str(path) for path in paths)
-        self._dataset = load_manifest(paths if len(paths) > 1 else paths[0])
-        self.rows: list[Record] = self._dataset.remove_columns(["audio"]).to_list()
-        if not self.rows:
-            raise ComSLError(f"{self.name}: the manifest has no rows")
-        self._place = {row["id"]: place for place, row in enumerate(self.rows)}
-
-    def waveform(self, row: Record) -> np.ndarray:
-        audio = self._dataset[self._place[row["id"]]]["audio"]
-        if audio is None:
-            raise ComSLError(f"row {row['id']}: no audio")
-        return load_audio(audio)
-
-    def check(self, systems: Sequence[str], task: str) -> None:
-        """UsageError for what no row at all can give: that is a wrong command, not a bad row."""
-        # Durations first: looking at the audio itself reads it where the manifest holds it as bytes.
-        silent = all(row["duration"] is None for row in self.rows) and not any(self._dataset["audio"])
-        if silent and {"direct", "cascade"} & set(systems):
-            raise UsageError(f"{self.name}: no row has audio; only the system text can be evaluated on it")
-        if task != "transcribe" and all(row["translation"] is None for row in self.rows):
-            raise UsageError(f"{self.name}: no row has a translation to score against; evaluate the task transcribe")
-        if "text" in systems and task != "transcribe" and all(row["transcript"] is None for row in self.rows):
-            raise UsageError(f"{self.name}: no row has a transcript, so leave out the system text")
-
-    def unscorable(self, task: str) -> list[dict[str, str]]:
-        """Rows that lack what the task is scored against, in the form of ``Evaluation.failed``."""
-        field = "transcript" if task == "transcribe" else "translation"
-        reason = f"the row has no {field} to score against"
-        return [{"id": row["id"], "system": "all", "error": reason} for row in self.rows if row[field] is None]
 
 
 class _Decoders:
@@ -228,17 +182,26 @@ def _decode(system: str, rows: ManifestRows, decoders: _Decoders, task: str, log
 
 
 def _look_up(rows: Sequence[Record], training: Sequence[Record], log: RecordLog) -> None:
-    known = [row for row in training if row["transcript"] and row["translation"]]
-    if not known:
-        raise UsageError("the training manifest has no row with both transcript and translation to look up")
-    started = time.perf_counter()
-    answers = Lookup([row["transcript"] for row in known], [row["translation"] for row in known]).translate(
-        [row["transcript"] or "" for row in rows]
-    )
-    records = [
-        record(LOOKUP, row, Hypothesis(answer, float("nan")), None) for row, answer in zip(rows, answers, strict=True)
-    ]
-    log.append(records, LOOKUP, time.perf_counter() - started)
+    """The floor, direction by direction: a sentence is looked up among training rows of its own languages."""
+    known: dict[str, list[Record]] = {}
+    for row in training:
+        if row["transcript"] and row["translation"] and row["target_language"]:
+            known.setdefault(direction(row), []).append(row)
+    wanted: dict[str, list[Record]] = {}
+    for row in rows:
+        if (row["id"], LOOKUP) not in log.records:
+            wanted.setdefault(direction(row) if row["target_language"] else "", []).append(row)
+    for name, pending in wanted.items():
+        started = time.perf_counter()
+        error = None if name in known else "no training row of these languages to look up"
+        answers = [""] * len(pending)
+        if error is None:
+            memory = [row["transcript"] for row in known[name]], [row["translation"] for row in known[name]]
+            transcripts = [row["transcript"] or "" for row in pending]
+            answers = Lookup(*memory).translate(transcripts, description=f"look-up, {name}")
+        hypotheses = [Hypothesis(answer, math.nan) for answer in answers]
+        records = [record(LOOKUP, row, found, None, error) for row, found in zip(pending, hypotheses, strict=True)]
+        log.append(records, LOOKUP, time.perf_counter() - started)
 
 
 def _transcripts_of(log: RecordLog) -> Callable[[str], str | None]:
@@ -277,6 +240,12 @@ def _score(
     return {"systems": translation, "transcription": transcription}
 
 
+def _failures(records: Sequence[Record]) -> list[dict[str, str]]:
+    return [
+        {key: record[key] for key in ("id", "system", "error")} for record in records if record["error"] is not None
+    ]
+
+
 def _draw_attention(decoders: _Decoders, records: Sequence[Record], rows: ManifestRows, out: Path) -> str | None:
     """A picture of one direct translation (the longest of moderate length); its caption, or None where none is made."""
     from comsl.evaluation.systems import ModelDecoder
@@ -313,64 +282,3 @@ def _check(systems: Sequence[str], task: str, normaliser: str) -> None:
                 raise UsageError(f"unknown {kind} {name!r}: known are {', '.join(known)}")
     if not systems:
         raise UsageError(f"no system to evaluate: choose of {', '.join(SYSTEMS)}")
-
-
-def _settings(
-    models: dict[str, Any], manifest: Manifest, train_manifest: Manifest | None, task: str, options: DecodingOptions
-) -> dict[str, Any] | None:
-    """All that hypotheses depend on (batches are not among it); None for models that live in memory."""
-    if any(model is not None and not isinstance(model, str | Path) for model in models.values()):
-        return None
-    decoding = {name: value for name, value in asdict(options).items() if name not in ("batch_size", "batch_seconds")}
-    return {
-        "models": {role: None if model is None else _stamp(model) for role, model in models.items()},
-        "manifests": [_stamp(path) for path in _paths(manifest)],
-        "train_manifests": [_stamp(path) for path in _paths(train_manifest)],
-        "task": task,
-        "decoding": decoding,
-        "versions": _versions(),
-    }
-
-
-def _stamp(path: str | Path) -> list[Any]:
-    """Changes when a file, or a file directly in a folder, does."""
-    path = Path(path)
-    files = (
-        sorted(entry for entry in path.iterdir() if entry.suffix in (".json", ".safetensors", ".model"))
-        if path.is_dir()
-        else [path]
-    )
-    return [str(path), *([file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files if file.is_file())]
-
-
-def _paths(manifest: Manifest | None) -> list[str | Path]:
-    if manifest is None:
-        return []
-    return [manifest] if isinstance(manifest, str | Path) else list(manifest)
-
-
-def _name(model: Any) -> str | None:
-    """Of a model, as the user gave it."""
-    if model is None:
-        return None
-    return str(model) if isinstance(model, str | Path) else type(model).__name__
-
-
-def _versions() -> dict[str, str]:
-    return {
-        "python": platform.python_version(),
-        "comsl": comsl.__version__,
-        **{name: version(name) for name in LIBRARIES},
-    }
-
-
-def _git_commit() -> str | None:
-    """Of this package, where it runs from a checkout."""
-    root = Path(comsl.__file__).resolve().parents[1]
-    if not (root / ".git").exists():
-        return None
-    try:
-        command = ["git", "-C", str(root), "rev-parse", "HEAD"]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None

@@ -169,6 +169,16 @@ def test_lookup_floor_and_unseen_references(manifest: Path, tmp_path: Path) -> N
     assert systems["direct"]["unseen"]["pairs"]["de-en"]["rows"] == 2
 
 
+def test_lookup_stays_within_the_languages(tmp_path: Path) -> None:
+    manifest = make_manifest(tmp_path, r1={"source_language": "fr"})
+    row = {"id": "t", "source_language": "de", "target_language": "en", "transcript": DE[1], "translation": EN[1]}
+    write_manifest([row], tmp_path / "train.jsonl")
+    result = evaluate(decoder(), manifest, tmp_path / "out", train_manifest=tmp_path / "train.jsonl", show=False)
+    answers = {record["id"]: record["hypothesis"] for record in result.records if record["system"] == "lookup"}
+    assert (answers["r0"], answers["r1"]) == (EN[1], "")
+    assert [(failure["id"], failure["system"]) for failure in result.failed] == [("r1", "lookup")]
+
+
 def test_tasks(manifest: Path, tmp_path: Path) -> None:
     translated = evaluate(decoder(), manifest, tmp_path / "a", ["direct"], task="translate", show=False)
     assert translated.scores["transcription"] == {}

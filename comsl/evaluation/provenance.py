@@ -1,0 +1,71 @@
+"""Where numbers come from: settings, versions, commit."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import comsl
+from comsl.evaluation.rows import Manifest, manifest_paths
+from comsl.inference.decode import DecodingOptions
+
+LIBRARIES = ("torch", "transformers", "sacrebleu", "jiwer", "numpy")
+
+
+def decoding_settings(
+    models: dict[str, Any], manifest: Manifest, train_manifest: Manifest | None, task: str, options: DecodingOptions
+) -> dict[str, Any] | None:
+    """All that hypotheses depend on (batches are not among it); None for models that live in memory."""
+    if any(model is not None and not isinstance(model, str | Path) for model in models.values()):
+        return None
+    decoding = {name: value for name, value in asdict(options).items() if name not in ("batch_size", "batch_seconds")}
+    return {
+        "models": {role: None if model is None else _stamp(model) for role, model in models.items()},
+        "manifests": [_stamp(path) for path in manifest_paths(manifest)],
+        "train_manifests": [_stamp(path) for path in manifest_paths(train_manifest)],
+        "task": task,
+        "decoding": decoding,
+        "versions": versions(),
+    }
+
+
+def _stamp(path: str | Path) -> list[Any]:
+    """Changes when a file, or a file directly in a folder, does."""
+    path = Path(path)
+    files = (
+        sorted(entry for entry in path.iterdir() if entry.suffix in (".json", ".safetensors", ".model"))
+        if path.is_dir()
+        else [path]
+    )
+    return [str(path), *([file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files if file.is_file())]
+
+
+def model_name(model: Any) -> str | None:
+    """Of a model, as the user gave it."""
+    if model is None:
+        return None
+    return str(model) if isinstance(model, str | Path) else type(model).__name__
+
+
+def versions() -> dict[str, str]:
+    return {
+        "python": platform.python_version(),
+        "comsl": comsl.__version__,
+        **{name: version(name) for name in LIBRARIES},
+    }
+
+
+def git_commit() -> str | None:
+    """Of this package, where it runs from a checkout."""
+    root = Path(comsl.__file__).resolve().parents[1]
+    if not (root / ".git").exists():
+        return None
+    try:
+        command = ["git", "-C", str(root), "rev-parse", "HEAD"]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
