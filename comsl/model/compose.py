@@ -8,15 +8,14 @@ from typing import Any
 
 import torch
 
-from comsl.errors import ComSLError
+from comsl.errors import ComSLError, UsageError
 
 from .configuration import ComSLConfig
 from .extraction import ComSLFeatureExtractor
 from .generation import default_generation_config
-from .loading import load_speech_part, load_text_part
-from .modeling import TEXT_MODELS, ComSLForConditionalGeneration
+from .loading import ModelLoadError, load_speech_part, load_text_part
+from .modeling import ComSLForConditionalGeneration
 from .processing import ComSLProcessor
-from .speech import SUPPORTED_MODELS
 from .vocabulary import (
     add_special_token,
     find_language,
@@ -24,7 +23,6 @@ from .vocabulary import (
     new_language_token,
     related_languages,
     token_family,
-    token_id,
 )
 
 
@@ -62,15 +60,16 @@ def compose(
         dtype: floating type of the weights.
 
     Raises:
-        ComposeError: an unsupported part.
-        ModelLoadError: a checkpoint that is missing or incomplete; the message names the missing weights.
+        ComposeError: a part that is not there, not supported, or incomplete; the message names the missing weights.
         UsageError: an unknown language, or one without a related language.
     """
-    encoder, extractor, ctc_head = load_speech_part(speech, dtype, ctc_vocabulary)
-    _check_kind(speech, encoder.config.model_type, SUPPORTED_MODELS, "speech")
-    text_model, tokenizer = load_text_part(text, dtype)
-    _check_kind(text, text_model.config.model_type, TEXT_MODELS, "text")
-    known = _add_languages(text_model, tokenizer, related_languages(new_languages))
+    related = related_languages(new_languages)
+    try:
+        encoder, extractor, ctc_head = load_speech_part(speech, dtype, ctc_vocabulary)
+        text_model, tokenizer = load_text_part(text, dtype)
+    except ModelLoadError as error:
+        raise ComposeError(str(error)) from error
+    known = _add_languages(text_model, tokenizer, related)
     if languages is not None:
         known = {code: find_language(known, code) for code in languages}
 
@@ -102,11 +101,6 @@ def compose(
     return model, processor
 
 
-def _check_kind(path: str | Path, kind: str, supported: Sequence[str], part: str) -> None:
-    if kind not in supported:
-        raise ComposeError(f"{path}: a {kind} model cannot be the {part} part; use one of {', '.join(supported)}")
-
-
 def _assemble(
     config: ComSLConfig, encoder: Any, text_model: Any, ctc_head: Any, dtype: torch.dtype
 ) -> ComSLForConditionalGeneration:
@@ -134,21 +128,22 @@ def _assemble(
     return model
 
 
-def _add_languages(text_model: Any, tokenizer: Any, related: dict[str, str]) -> dict[str, int]:
+def _add_languages(text_model: Any, tokenizer: Any, related: dict[str, str | None]) -> dict[str, int]:
     """Give languages (and a mask, where there is none) a token and an embedding; return all languages."""
     family = token_family(tokenizer)
-    known = language_tokens(tokenizer, family)
+    known = language_tokens(tokenizer)
     started_from: dict[int, int | None] = {}
     if tokenizer.mask_token_id is None:
         started_from[add_special_token(tokenizer, "<mask>", is_mask=True)] = None
     for code, origin in related.items():
         if code in known:
             continue
-        start = find_language(known, origin)
+        if origin is None:
+            raise UsageError(f"new language {code!r}: name a related language whose embedding it can start from")
+        start = find_language(known, origin, "related")
         token = new_language_token(code, family)
-        if token_id(tokenizer, token) is None:
-            known[code] = add_special_token(tokenizer, token)
-            started_from[known[code]] = start
+        known[code] = add_special_token(tokenizer, token)
+        started_from[known[code]] = start
     rows = text_model.get_input_embeddings().num_embeddings
     needed = max([rows, *(number + 1 for number in started_from)])
     if needed > rows:

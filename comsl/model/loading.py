@@ -15,8 +15,10 @@ from comsl.errors import ComSLError
 
 from .configuration import ComSLConfig
 from .extraction import ComSLFeatureExtractor
-from .modeling import ComSLForConditionalGeneration
+from .modeling import TEXT_MODELS, ComSLForConditionalGeneration
 from .processing import ComSLProcessor
+from .speech import SUPPORTED_MODELS
+from .vocabulary import language_tokens
 
 
 class ModelLoadError(ComSLError):
@@ -72,6 +74,7 @@ def load_speech_part(
 ) -> tuple[Any, ComSLFeatureExtractor, Any]:
     """Speech encoder, feature extractor and the CTC head of a ComSL model with that vocabulary (else None)."""
     config = load_config(path)
+    _check_kind(path, config.model_type, SUPPORTED_MODELS, "speech")
     extractor = _read(path, "preprocessor_config.json", AutoFeatureExtractor.from_pretrained)
     wrapped = ComSLFeatureExtractor.from_extractor(extractor)
     if isinstance(config, ComSLConfig):
@@ -93,14 +96,29 @@ def load_speech_part(
 def load_text_part(path: str | Path, dtype: torch.dtype) -> tuple[Any, Any]:
     """Text model and tokenizer."""
     config = load_config(path)
+    _check_kind(path, config.model_type, TEXT_MODELS, "text")
     tokenizer = _read(path, "tokenizer", AutoTokenizer.from_pretrained)
     if isinstance(config, ComSLConfig):
         return load_model(path, dtype)[0].text_model, tokenizer
+    # Without its vocabulary file a tokenizer class may silently start with a handful of tokens of its own.
+    rows, known = config.vocab_size, max(len(tokenizer), 1 + max(language_tokens(tokenizer).values()))
+    if not rows - min(256, rows // 5) <= known <= rows:
+        raise ModelLoadError(
+            f"{path}: the tokenizer knows {known} tokens, the model {rows}; is a file of the tokenizer missing?"
+        )
     return load_weights(AutoModelForSeq2SeqLM.from_pretrained, path, config=config, dtype=dtype), tokenizer
+
+
+def _check_kind(path: str | Path, kind: str, supported: Sequence[str], part: str) -> None:
+    if kind not in (*supported, ComSLConfig.model_type):
+        raise ModelLoadError(f"{path}: a {kind} model cannot be the {part} part; use one of {', '.join(supported)}")
 
 
 def _read(path: str | Path, what: str, load: Callable[..., Any], **kwargs: Any) -> Any:
     """Run a `from_pretrained`; what goes wrong in it becomes one line that names the checkpoint."""
+    # A hub id is at most organisation/name; anything else can only be a directory.
+    if not Path(path).exists() and (Path(path).is_absolute() or len(Path(path).parts) != 2):
+        raise ModelLoadError(f"{path}: no such directory")
     try:
         with _quiet():
             return load(path, **kwargs)
@@ -108,7 +126,8 @@ def _read(path: str | Path, what: str, load: Callable[..., Any], **kwargs: Any) 
         raise
     except Exception as error:  # transformers raises whatever the file format's library raises
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise ModelLoadError(f"{path}: cannot load its {what}: {reason[0]}") from error
+        first = reason[0].split(". If you were trying to load")[0]
+        raise ModelLoadError(f"{path}: cannot load its {what}: {first}") from error
 
 
 @contextmanager

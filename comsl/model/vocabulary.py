@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 from transformers import AddedToken
 
 from comsl.errors import UsageError
-from comsl.languages import LANGUAGES, UnknownLanguage, get_language
+from comsl.languages import LANGUAGES, get_language
 
 Family = Literal["mbart50", "m2m100", "nllb"]
 # How each family would write a language that nobody has a token for yet.
@@ -31,7 +31,7 @@ def token_family(tokenizer: Any) -> Family:
     Raises:
         UsageError: it has none; a text part must be a model with language tokens.
     """
-    counts = {family: len(language_tokens(tokenizer, family)) for family in get_args(Family)}
+    counts = {name: len(_tokens_of(tokenizer, name)) for name in get_args(Family)}
     family = max(counts, key=lambda name: counts[name])
     if not counts[family]:
         raise UsageError(
@@ -41,8 +41,12 @@ def token_family(tokenizer: Any) -> Family:
     return family
 
 
-def language_tokens(tokenizer: Any, family: Family) -> dict[str, int]:
+def language_tokens(tokenizer: Any) -> dict[str, int]:
     """Language code -> token id, for every language of the table that the vocabulary has a token for."""
+    return _tokens_of(tokenizer, token_family(tokenizer))
+
+
+def _tokens_of(tokenizer: Any, family: Family) -> dict[str, int]:
     found = {}
     for code, language in LANGUAGES.items():
         token = getattr(language, family) or _NEW_TOKENS[family].format(code)
@@ -96,19 +100,14 @@ def find_language(languages: Mapping[str, int], code: str, role: str = "") -> in
     )
 
 
-def related_languages(new_languages: Mapping[str, str | None] | Sequence[str] | None) -> dict[str, str]:
+def related_languages(new_languages: Mapping[str, str | None] | Sequence[str] | None) -> dict[str, str | None]:
     """New language -> language whose embedding it starts from; the table's `related` where none is given."""
     if new_languages is None:
         return {}
     given = dict(new_languages) if isinstance(new_languages, Mapping) else dict.fromkeys(new_languages)
-    result = {}
+    result: dict[str, str | None] = {}
     for code, related in given.items():
         language = get_language(code)
         related = related or language.related
-        if related is None:
-            raise UsageError(f"new language {code!r}: name a related language whose embedding it can start from")
-        result[language.code] = get_language(related).code
+        result[language.code] = None if related is None else get_language(related).code
     return result
-
-
-__all__ = ["MissingLanguage", "UnknownLanguage", "find_language", "language_tokens", "token_family"]

@@ -1,0 +1,262 @@
+"""compose(): every family from the hub's file layout, new languages, and no weight that silently starts at random."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import (
+    AutoModelForSeq2SeqLM,
+    HubertConfig,
+    HubertForCTC,
+    Wav2Vec2Config,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2ForCTC,
+    WhisperForConditionalGeneration,
+)
+
+from comsl.errors import UsageError
+from comsl.languages import UnknownLanguage
+from comsl.model import ComposeError, MissingLanguage, ModelLoadError, compose, load_model
+from tests import tiny
+
+TEXTS = {"mbart50": "cy_XX", "m2m100": "__mdw__", "nllb": "mdw_Latn"}
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    path = tmp_path_factory.mktemp("parts")
+    return {name: getattr(tiny, f"tiny_{name}")(path / name) for name in ("whisper", "wav2vec2", *TEXTS)}
+
+
+@pytest.fixture
+def text_copy(parts: dict[str, Path], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(parts["mbart50"], tmp_path / "text"))
+
+
+def test_parts_keep_their_weights(parts: dict[str, Path]) -> None:
+    model, _ = compose(parts["whisper"], parts["mbart50"])
+    speech = WhisperForConditionalGeneration.from_pretrained(parts["whisper"]).get_encoder().state_dict()
+    text = AutoModelForSeq2SeqLM.from_pretrained(parts["mbart50"]).state_dict()
+    for ours, theirs in ((model.speech_encoder.encoder.state_dict(), speech), (model.text_model.state_dict(), text)):
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert all(p.isfinite().all() and p.std() > 0 for name, p in model.adapter.named_parameters() if "norm" not in name)
+    assert model.ctc_head is None
+
+
+def test_adapter_starts_from_the_seed(parts: dict[str, Path]) -> None:
+    def weight(seed: int) -> torch.Tensor:
+        torch.manual_seed(seed)
+        return compose(parts["whisper"], parts["mbart50"])[0].adapter.layers[1].conv.weight
+
+    assert torch.equal(weight(1), weight(1))
+    assert not torch.equal(weight(1), weight(2))
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_new_languages_start_as_a_copy_and_survive_saving(text: str, parts: dict[str, Path], tmp_path: Path) -> None:
+    original = AutoModelForSeq2SeqLM.from_pretrained(parts[text])
+    compose(parts["whisper"], parts[text], {"cy": "en", "mdw": None}, tmp_path)
+    model, processor = load_model(tmp_path)
+    assert processor.tokenizer.convert_tokens_to_ids(TEXTS[text]) in processor.languages.values()
+    pairs = [("mdw", "sw"), *([("cy", "en")] if text == "mbart50" else [])]
+    for new, related in pairs:
+        new_id, related_id = processor.language_id(new), processor.language_id(related)
+        assert new_id != related_id
+        for weight in (model.text_encoder.embed_tokens.weight, model.output_weight):
+            assert torch.equal(weight[new_id], weight[related_id])
+        if model.output_bias is not None:
+            assert model.output_bias[new_id] == model.output_bias[related_id]
+    old = original.get_input_embeddings().weight
+    untouched = [i for i in range(len(old)) if i not in (processor.language_id("mdw"), processor.mask_token_id)]
+    assert torch.equal(model.output_weight[untouched], old[untouched])
+    # No rows beyond the new tokens (M2M-100 has room for them in its eight made-up words).
+    expected = {"mbart50": len(old) + 2, "m2m100": len(old), "nllb": len(old) + 1}[text]
+    assert model.output_weight.shape[0] == model.config.vocab_size == expected
+    if model.output_bias is not None:
+        assert model.output_bias.shape == (expected,)
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_new_m2m100_token_never_takes_the_number_of_a_language(
+    listed: bool, parts: dict[str, Path], tmp_path: Path
+) -> None:
+    text = tiny.tiny_m2m100(tmp_path / "text", listed=listed)
+    before = compose(parts["whisper"], text)[1]
+    _, processor = compose(parts["whisper"], text, ["mdw"], tmp_path / "model")
+    for reloaded in (processor, load_model(tmp_path / "model")[1]):
+        assert {code: reloaded.languages[code] for code in before.languages} == before.languages
+        numbers = [reloaded.tokenizer.convert_tokens_to_ids(f"__{code}__") for code in before.languages]
+        assert numbers == list(before.languages.values())
+        assert len({*reloaded.languages.values(), reloaded.mask_token_id}) == len(reloaded.languages) + 1
+
+
+def test_final_logits_bias_of_a_new_language_is_the_related_ones(text_copy: Path, parts: dict[str, Path]) -> None:
+    state = load_file(text_copy / "model.safetensors")
+    state["final_logits_bias"] = torch.arange(state["final_logits_bias"].numel(), dtype=torch.float32)[None]
+    save_file(state, text_copy / "model.safetensors", metadata={"format": "pt"})
+    model, processor = compose(parts["whisper"], text_copy, {"cy": "en"})
+    assert model.output_bias[processor.language_id("cy")] == processor.language_id("en")
+
+
+def test_language_the_model_has_keeps_its_token(parts: dict[str, Path]) -> None:
+    plain = compose(parts["whisper"], parts["nllb"])[1]
+    _, processor = compose(parts["whisper"], parts["nllb"], {"cy": "en", "tr": None})
+    assert processor.languages == plain.languages
+
+
+def test_languages_can_be_restricted(parts: dict[str, Path]) -> None:
+    model, processor = compose(parts["whisper"], parts["mbart50"], ["cy"], languages=["de", "cy", "en"])
+    assert list(processor.languages) == list(model.config.languages) == ["de", "cy", "en"]
+
+
+@pytest.mark.parametrize(
+    ("model_class", "config_class"), [(Wav2Vec2ForCTC, Wav2Vec2Config), (HubertForCTC, HubertConfig)]
+)
+def test_checkpoints_fine_tuned_for_ctc(
+    model_class: Any, config_class: Any, parts: dict[str, Path], tmp_path: Path
+) -> None:
+    original = model_class(config_class(**tiny.WAVEFORM_SIZES))
+    original.save_pretrained(tmp_path)
+    Wav2Vec2FeatureExtractor().save_pretrained(tmp_path)
+    model, _ = compose(tmp_path, parts["mbart50"])
+    expected = original.base_model.state_dict()
+    ours = model.speech_encoder.encoder.state_dict()
+    assert set(expected) - set(ours) == {"masked_spec_embed"}  # masking is a setting of the data here
+    assert all(torch.equal(ours[name], expected[name]) for name in ours)
+
+
+def test_pytorch_model_bin(parts: dict[str, Path], tmp_path: Path) -> None:
+    copies = []
+    for name in ("whisper", "mbart50"):
+        copy = Path(shutil.copytree(parts[name], tmp_path / name))
+        torch.save(load_file(copy / "model.safetensors"), copy / "pytorch_model.bin")
+        (copy / "model.safetensors").unlink()
+        copies.append(copy)
+    torch.manual_seed(0)
+    model, _ = compose(*copies)
+    torch.manual_seed(0)
+    expected, _ = compose(parts["whisper"], parts["mbart50"])
+    state = expected.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+
+
+def test_parts_of_comsl_models(parts: dict[str, Path], tmp_path: Path) -> None:
+    letters = ["<blank>", " ", "a"]
+    first, _ = compose(parts["wav2vec2"], parts["mbart50"], ["cy"], tmp_path / "first", ctc_vocabulary=letters)
+    model, processor = compose(tmp_path / "first", tmp_path / "first", ctc_vocabulary=letters)
+    state = first.state_dict()
+    ours = model.state_dict()
+    assert all(torch.equal(ours[name], state[name]) for name in ours if not name.startswith("adapter."))
+    assert not torch.equal(ours["adapter.layers.0.conv.weight"], state["adapter.layers.0.conv.weight"])
+    assert "cy" in processor.languages
+    assert processor.feature_extractor.kind == "waveform"
+    other, _ = compose(tmp_path / "first", parts["nllb"], ctc_vocabulary=["<blank>", "b", "c"])
+    assert not torch.equal(other.ctc_head.weight, first.ctc_head.weight)
+    mixed, _ = compose(parts["whisper"], tmp_path / "first")
+    assert mixed.main_input_name == "input_features"
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_dtype(dtype: torch.dtype, parts: dict[str, Path], tmp_path: Path) -> None:
+    model, _ = compose(parts["whisper"], parts["mbart50"], ["cy"], tmp_path, ctc_vocabulary=["-", "a"], dtype=dtype)
+    assert {p.dtype for p in model.parameters()} == {dtype}
+    assert load_model(tmp_path)[0].dtype == dtype
+
+
+def test_settings_reach_the_configuration(parts: dict[str, Path], tmp_path: Path) -> None:
+    compose(parts["whisper"], parts["mbart50"], out=tmp_path, adapter_strides=(2,), fixed_duration=5.0)
+    model, processor = load_model(tmp_path)
+    assert model.config.adapter_strides == [2]
+    assert model.config.fixed_duration == processor.fixed_duration == 5.0
+    assert model.config.mask_token_id == processor.mask_token_id
+
+
+def test_missing_weights_are_named(text_copy: Path, parts: dict[str, Path]) -> None:
+    state = load_file(text_copy / "model.safetensors")
+    for name in ("model.encoder.layers.1.fc1.weight", "model.decoder.layer_norm.bias"):
+        del state[name]
+    save_file(state, text_copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(
+        ComposeError, match=r"2 weights are missing.*decoder\.layer_norm\.bias, .*layers\.1\.fc1\.weight"
+    ):
+        compose(parts["whisper"], text_copy)
+
+
+def test_missing_speech_weights_are_named_but_a_missing_decoder_is_not(parts: dict[str, Path], tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(parts["whisper"], tmp_path / "speech"))
+    state = {name: value for name, value in load_file(copy / "model.safetensors").items() if ".decoder." not in name}
+    save_file(state, copy / "model.safetensors", metadata={"format": "pt"})
+    compose(copy, parts["mbart50"])
+    del state["model.encoder.conv2.weight"]
+    save_file(state, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ComposeError, match=r"1 weights are missing.*encoder\.conv2\.weight"):
+        compose(copy, parts["mbart50"])
+
+
+def test_weights_of_another_shape_are_named(text_copy: Path, parts: dict[str, Path]) -> None:
+    state = load_file(text_copy / "model.safetensors")
+    state["model.encoder.layer_norm.bias"] = torch.zeros(5)
+    save_file(state, text_copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ComposeError, match=r"of another shape.*encoder\.layer_norm\.bias"):
+        compose(parts["whisper"], text_copy)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("config.json", "config.json"),
+        ("model.safetensors", "model.safetensors"),
+        ("sentencepiece.bpe.model", "is a file of the tokenizer missing"),
+    ],
+)
+def test_missing_files_of_the_text_part(name: str, message: str, text_copy: Path, parts: dict[str, Path]) -> None:
+    (text_copy / name).unlink()
+    with pytest.raises(ComposeError, match=message) as caught:
+        compose(parts["whisper"], text_copy)
+    assert str(text_copy) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_broken_and_wrong_checkpoints(text_copy: Path, parts: dict[str, Path]) -> None:
+    with pytest.raises(ComposeError, match="no such directory"):
+        compose(parts["whisper"].parent / "nothing", text_copy)
+    with pytest.raises(ComposeError, match="a mbart model cannot be the speech part; use one of whisper"):
+        compose(text_copy, text_copy)
+    with pytest.raises(ComposeError, match="a whisper model cannot be the text part; use one of mbart"):
+        compose(parts["whisper"], parts["whisper"])
+    with pytest.raises(ModelLoadError, match="not a ComSL model"):
+        load_model(text_copy)
+    with (text_copy / "model.safetensors").open("r+b") as file:
+        file.truncate(2000)
+    with pytest.raises(ComposeError, match="cannot load its weights"):
+        compose(parts["whisper"], text_copy)
+
+
+def test_languages_that_make_no_sense(parts: dict[str, Path]) -> None:
+    with pytest.raises(UnknownLanguage):
+        compose(parts["whisper"], parts["mbart50"], {"qq": "en"})
+    with pytest.raises(MissingLanguage, match="related language 'mdw'"):
+        compose(parts["whisper"], parts["mbart50"], {"cy": "mdw"})
+    with pytest.raises(MissingLanguage, match="'cy'"):
+        compose(parts["whisper"], parts["mbart50"], languages=["cy"])
+
+
+def test_text_model_without_language_tokens_is_an_error(text_copy: Path, parts: dict[str, Path]) -> None:
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    words = {word: i for i, word in enumerate(["<s>", "<pad>", "</s>", "<unk>", *"abcdefgh"])}
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordLevel(words, unk_token="<unk>")), unk_token="<unk>", eos_token="</s>"
+    )
+    for file in ("sentencepiece.bpe.model", "tokenizer_config.json"):
+        (text_copy / file).unlink()
+    tokenizer.save_pretrained(text_copy)
+    with pytest.raises(UsageError, match="no language tokens such as de_DE"):
+        compose(parts["whisper"], text_copy)

@@ -1,0 +1,181 @@
+"""The processor: features at true length, tokens in the three families' common form, saving and loading."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoFeatureExtractor, AutoProcessor, AutoTokenizer
+
+from comsl.errors import UsageError
+from comsl.model import ComSLProcessor, FeatureError, MissingLanguage, compose
+from tests import tiny
+
+TEXTS = ("mbart50", "m2m100", "nllb")
+TOKENS = {"mbart50": ("de_DE", "en_XX"), "m2m100": ("__de__", "__en__"), "nllb": ("deu_Latn", "eng_Latn")}
+
+
+@pytest.fixture(scope="module")
+def whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.tiny_whisper(tmp_path_factory.mktemp("whisper"))
+
+
+@pytest.fixture(scope="module")
+def mbart(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.tiny_mbart50(tmp_path_factory.mktemp("mbart"))
+
+
+@pytest.fixture(scope="module", params=TEXTS)
+def family(request: pytest.FixtureRequest, whisper: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, ...]:
+    path = getattr(tiny, f"tiny_{request.param}")(tmp_path_factory.mktemp(request.param))
+    return request.param, path, compose(whisper, path, ["cy"])[1]
+
+
+@pytest.fixture(scope="module")
+def processor(whisper: Path, mbart: Path) -> ComSLProcessor:
+    return compose(whisper, mbart, ["cy"], ctc_vocabulary=["<blank>", " ", *"abcdefgh", "ch", "ŷ"])[1]
+
+
+def test_source_and_target_ids(family: tuple[Any, ...]) -> None:
+    name, path, processor = family
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    german, english = (tokenizer.convert_tokens_to_ids(token) for token in TOKENS[name])
+    tokens = tokenizer("der alte Mann", add_special_tokens=False)["input_ids"]
+    assert processor.source_ids("der alte Mann", "de") == [german, *tokens, 2]
+    assert processor.target_ids("der alte Mann", "en") == ([2, english, *tokens], [-100, *tokens, 2])
+
+
+def test_source_ids_are_the_tokenizers_own_and_leave_it_alone(family: tuple[Any, ...]) -> None:
+    name, path, processor = family
+    code = {"mbart50": "fr_XX", "m2m100": "fr", "nllb": "fra_Latn"}[name]
+    tokenizer = AutoTokenizer.from_pretrained(path, src_lang=code)
+    assert processor.source_ids("le vieil homme", "fr") == tokenizer("le vieil homme")["input_ids"]
+    before = processor.tokenizer("le vieil homme")["input_ids"]
+    processor.source_ids("der Mann", "de")
+    processor.target_ids("the man", "en")
+    assert processor.tokenizer("le vieil homme")["input_ids"] == before
+
+
+@pytest.mark.parametrize("text", ["der alte Mann: (Fluß)!", "mae'r tŷ bach", "she said"])
+def test_decoding_gives_the_text_without_special_tokens(family: tuple[Any, ...], text: str) -> None:
+    _, _, processor = family
+    prompt, labels = processor.target_ids(text, "cy")
+    padded = [*prompt, processor.eos_token_id, processor.pad_token_id, processor.pad_token_id]
+    assert processor.decode(padded) == text
+    assert processor.decode(labels) == text
+    assert processor.batch_decode(torch.tensor([padded, padded])) == [text, text]
+    assert processor.decode([processor.language_id("cy")]) == ""
+
+
+def test_languages(processor: ComSLProcessor) -> None:
+    assert processor.language_id("de") == processor.language_id("de_DE") == processor.language_id("German")
+    with pytest.raises(MissingLanguage, match="'ca' .*it has ar, cy, de"):
+        processor.language_id("ca")
+
+
+def test_ctc_ids(processor: ComSLProcessor) -> None:
+    # Longest symbol first, decomposed letters composed, unknown ones left out, blank never used.
+    assert processor.ctc_ids("ab") == [2, 3]
+    assert processor.ctc_ids("Bach  y\u0302 x<blank>") == [3, 2, 10, 1, 11, 1, 3, 2]
+    assert processor.ctc_ids("") == []
+
+
+def test_ctc_ids_without_a_vocabulary(whisper: Path, mbart: Path) -> None:
+    with pytest.raises(UsageError, match="ctc_vocabulary"):
+        compose(whisper, mbart)[1].ctc_ids("a")
+
+
+@pytest.mark.parametrize("seconds", [0.01, 0.537, 1.0, 29.99, 30.0])
+def test_whisper_features_are_the_extractors_without_its_padding(
+    processor: ComSLProcessor, whisper: Path, seconds: float
+) -> None:
+    clip = tiny.waveform(seconds)
+    extractor = AutoFeatureExtractor.from_pretrained(whisper)
+    expected = extractor(clip, sampling_rate=16_000, return_tensors="np").input_features[0]
+    features = processor.features(clip)
+    assert features.shape == (80, -(-len(clip) // 160))
+    np.testing.assert_allclose(features, expected[:, : features.shape[1]], atol=1e-5)
+
+
+def test_128_mel_bands(mbart: Path, tmp_path: Path) -> None:
+    model, processor = compose(tiny.tiny_whisper(tmp_path, n_mels=128), mbart)
+    assert processor.features(tiny.waveform(0.5)).shape == (128, 50)
+    model.generate(**processor(tiny.waveform(0.5), source_language="de"), max_new_tokens=2)
+
+
+@pytest.mark.parametrize("builder", [tiny.tiny_wav2vec2, tiny.tiny_wavlm, tiny.tiny_wav2vec2_bert])
+def test_features_of_other_families_are_their_extractors_own(builder: Any, mbart: Path, tmp_path: Path) -> None:
+    _, processor = compose(builder(tmp_path / "speech"), mbart, out=tmp_path / "model")
+    extractor = AutoFeatureExtractor.from_pretrained(tmp_path / "speech")
+    clip = tiny.waveform(0.503)
+    inputs = extractor(clip, sampling_rate=16_000, return_tensors="np", return_attention_mask=True)
+    key = processor.feature_extractor.main_input_name
+    expected = inputs[key][0][inputs["attention_mask"][0].astype(bool)]
+    for ours in (processor, ComSLProcessor.from_pretrained(tmp_path / "model")):
+        np.testing.assert_array_equal(ours.features(clip), expected)
+
+
+def test_pad_features(processor: ComSLProcessor) -> None:
+    clips = [processor.features(tiny.waveform(seconds)) for seconds in (0.3, 0.5)]
+    batch = processor.pad_features(clips)
+    assert batch["input_features"].shape == (2, 80, 50)
+    assert batch["attention_mask"].sum(dim=1).tolist() == [30, 50]
+    assert not batch["input_features"][0, :, 30:].any()
+    assert torch.equal(batch["input_features"][0, :, :30], torch.from_numpy(clips[0]))
+
+
+def test_fixed_duration(whisper: Path, mbart: Path) -> None:
+    _, processor = compose(whisper, mbart, fixed_duration=2.0)
+    assert processor.features(tiny.waveform(0.3)).shape == (80, 200)
+    with pytest.raises(FeatureError, match=r"2\.1 s is longer than the fixed duration of 2 s"):
+        processor.features(tiny.waveform(2.1))
+
+
+def test_bad_clips(processor: ComSLProcessor, mbart: Path, tmp_path: Path) -> None:
+    for clip in (np.zeros(0), np.zeros((2, 160))):
+        with pytest.raises(FeatureError, match="one channel"):
+            processor.features(clip)
+    with pytest.raises(FeatureError, match="not finite"):
+        processor.features(np.array([0.0, np.nan]))
+    with pytest.raises(UsageError, match="8000 Hz"):
+        processor(np.zeros(100), sampling_rate=8000)
+    _, bert = compose(tiny.tiny_wav2vec2_bert(tmp_path), mbart)
+    with pytest.raises(FeatureError, match="too short"):
+        bert.features(np.zeros(400))
+
+
+def test_call(processor: ComSLProcessor) -> None:
+    speech = processor([tiny.waveform(0.3), tiny.waveform(0.5)], source_language=["de", "cy"], sampling_rate=16_000)
+    assert speech["source_language_ids"].tolist() == [processor.language_id("de"), processor.language_id("cy")]
+    text = processor(text=["der alte Mann", "der"], source_language="de")
+    assert text["input_ids"][0].tolist() == processor.source_ids("der alte Mann", "de")
+    short = processor.source_ids("der", "de")
+    assert text["input_ids"][1].tolist()[: len(short)] == short
+    assert set(text["input_ids"][1].tolist()[len(short) :]) == {processor.pad_token_id}
+    assert text["text_attention_mask"][1].sum() == len(short)
+    with pytest.raises(UsageError, match="one of the two"):
+        processor()
+    with pytest.raises(UsageError, match="source_language"):
+        processor(text="der")
+
+
+def test_saving_keeps_everything(processor: ComSLProcessor, tmp_path: Path) -> None:
+    tiny.tiny_comsl(tmp_path)
+    processor.save_pretrained(tmp_path)
+    again = AutoProcessor.from_pretrained(tmp_path)
+    assert isinstance(again, ComSLProcessor)
+    assert again.languages == processor.languages
+    assert again.ctc_vocabulary == processor.ctc_vocabulary
+    assert again.mask_token_id == processor.mask_token_id
+    assert again.feature_extractor.to_dict() == processor.feature_extractor.to_dict()
+    text = "mae'r hen ddyn yn gweld tŷ bach"
+    assert again.source_ids(text, "cy") == processor.source_ids(text, "cy")
+    np.testing.assert_array_equal(again.features(tiny.waveform(0.4)), processor.features(tiny.waveform(0.4)))
+
+
+def test_a_pretrained_models_own_extractor_is_wrapped(whisper: Path, mbart: Path) -> None:
+    extractor, tokenizer = AutoFeatureExtractor.from_pretrained(whisper), AutoTokenizer.from_pretrained(mbart)
+    assert ComSLProcessor(extractor, tokenizer).features(tiny.waveform(0.3)).shape == (80, 30)
