@@ -47,7 +47,8 @@ def find_truncation(data: Bytes) -> str | None:
     return None
 
 
-def _wav(data: Bytes) -> str | None:
+def wav_shortfall(data: Bytes) -> tuple[int, int, float] | None:
+    """(bytes of samples announced, bytes there, seconds that are missing), or None if that is not stated."""
     position, size, bytes_per_second = 12, len(data), 0
     while position + 8 <= size:
         chunk = data[position : position + 4]
@@ -56,10 +57,17 @@ def _wav(data: Bytes) -> str | None:
             bytes_per_second = int.from_bytes(data[position + 16 : position + 20], "little")
         if chunk == b"data":
             there = size - position - 8
-            if there + WAV_SLACK * bytes_per_second < length < _STREAMED_WAV:
-                return f"its header announces {length:,} bytes of samples, {there:,} are there"
-            return None
+            if length >= _STREAMED_WAV or not bytes_per_second:
+                return None
+            return length, there, max(0, length - there) / bytes_per_second
         position += 8 + length + (length & 1)
+    return None
+
+
+def _wav(data: Bytes) -> str | None:
+    shortfall = wav_shortfall(data)
+    if shortfall is not None and shortfall[2] > WAV_SLACK:
+        return f"its header announces {shortfall[0]:,} bytes of samples, {shortfall[1]:,} are there"
     return None
 
 

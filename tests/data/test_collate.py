@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import torch
 from comsl.data.collate import Collator
 from comsl.data.dataset import Example
 from comsl.data.errors import DataError
+from tests.data.audio_files import tone
 from tests.data.fake import FakeProcessor
 
 SPEECH = {"input_features", "attention_mask", "source_language_ids", "durations"}
@@ -139,3 +141,31 @@ def test_arguments() -> None:
         Collator(FakeProcessor(), ["speech", "text"])
     with pytest.raises(ValueError, match="mask_probability"):
         Collator(FakeProcessor(), ["speech"], mask_probability=15)
+
+
+def test_with_the_real_processor(tmp_path: Path) -> None:
+    """A composed model reads what the collator builds, with rows of two lengths and two languages."""
+    pytest.importorskip("comsl.model.compose")
+    from tests.tiny import tiny_comsl
+
+    model, processor = tiny_comsl(tmp_path / "model")
+    rows = [
+        example(0, "der alte Mann", "the old man", features=processor.features(tone(0.5)), duration=0.5),
+        example(1, "mae'r", "small", features=processor.features(tone(0.3)), duration=0.3, source_language="cy"),
+    ]
+    batch = Collator(processor, ["speech", "transcript", "masked_transcript", "translation"])(rows)
+    assert batch["input_features"].shape == (2, 80, 50)
+    assert batch["attention_mask"].sum(1).tolist() == [50, 30]
+    assert batch["source_language_ids"].tolist() == batch["transcript_ids"][:, 0].tolist()
+    assert (
+        batch["transcript_ids"][:, 1:].eq(batch["transcript_labels"][:, 1:])[batch["transcript_mask"][:, 1:] == 1].all()
+    )
+    assert processor.batch_decode(batch["translation_labels"]) == ["the old man", "small"]
+    output = model(
+        input_features=batch["input_features"],
+        attention_mask=batch["attention_mask"],
+        source_language_ids=batch["source_language_ids"],
+        decoder_input_ids=batch["translation_decoder_input_ids"],
+        labels=batch["translation_labels"],
+    )
+    assert torch.isfinite(output.loss)
