@@ -116,6 +116,7 @@ def write_tokenizer(out: str | Path, texts: Iterable[str], vocabulary: int) -> N
             vocab_size=vocabulary,
             model_type="unigram",
             character_coverage=1.0,
+            num_threads=1,  # the same pieces on every machine
             normalization_rule_name="nmt_nfkc",
             minloglevel=2,
         )

@@ -16,7 +16,7 @@ TEXTS = ["wa ámitúúngá obia itsωώ", "bána bo báatúsá ambángé", "les 
 def parts(tmp_path_factory):
     directory = tmp_path_factory.mktemp("parts")
     new_speech_part(directory / "speech", SIZE)
-    new_text_part(directory / "text", TEXTS, SIZE, vocabulary=41)
+    new_text_part(directory / "text", TEXTS, SIZE, vocabulary=36)
     return directory
 
 
