@@ -123,7 +123,8 @@ def evaluate(
         "decoding": {**asdict(options), "device": decoders.device()},
         "versions": versions(),
         "git_commit": git_commit(),
-        **_score(records, done, training, task, lowercase, normaliser, n_bootstrap),
+        "systems": _translation(records, done, training, lowercase, n_bootstrap) if task != "transcribe" else {},
+        "transcription": _transcription(records, done, decoders, normaliser),
         "failed": _failures(records) + rows.unscorable(task),
         "attention": caption,
         "curves": read_curves(model) if isinstance(model, str | Path) else {},
@@ -214,30 +215,31 @@ def _transcripts_of(log: RecordLog) -> Callable[[str], str | None]:
     return transcript
 
 
-def _score(
-    records: Sequence[Record],
-    systems: Sequence[str],
-    training: Sequence[Record],
-    task: str,
-    lowercase: bool,
-    normaliser: str,
-    n_bootstrap: int,
+def _translation(
+    records: Sequence[Record], systems: Sequence[str], training: Sequence[Record], lowercase: bool, n_bootstrap: int
 ) -> dict[str, Any]:
-    translation: dict[str, Any] = {}
-    transcription: dict[str, Any] = {}
+    scores: dict[str, Any] = {}
     seen = [row["translation"] for row in training if row["translation"] is not None]
     for system in track(systems, description="scoring", unit="systems"):
         own = [row for row in records if row["system"] == system]
-        if task != "transcribe":
-            translation[system] = translation_scores(own, lowercase=lowercase, n_bootstrap=n_bootstrap)
-            unseen = unseen_rows(own, seen)
-            if training and 0 < len(unseen) < len(own):
-                translation[system]["unseen"] = translation_scores(unseen, lowercase=lowercase, n_bootstrap=n_bootstrap)
-        if task != "translate":
-            rates = transcription_scores(own, normaliser=normaliser)
-            if rates["pairs"]:
-                transcription[system] = rates
-    return {"systems": translation, "transcription": transcription}
+        scores[system] = translation_scores(own, lowercase=lowercase, n_bootstrap=n_bootstrap)
+        unseen = unseen_rows(own, seen)
+        if training and 0 < len(unseen) < len(own):
+            scores[system]["unseen"] = translation_scores(unseen, lowercase=lowercase, n_bootstrap=n_bootstrap)
+    return scores
+
+
+def _transcription(
+    records: Sequence[Record], systems: Sequence[str], decoders: _Decoders, normaliser: str
+) -> dict[str, Any]:
+    scores = {}
+    for system in systems:
+        if system == "cascade" and "direct" in systems and decoders.same("cascade_asr"):
+            continue  # the very same transcripts
+        rates = transcription_scores((row for row in records if row["system"] == system), normaliser=normaliser)
+        if rates["pairs"]:
+            scores[system] = rates
+    return scores
 
 
 def _failures(records: Sequence[Record]) -> list[dict[str, str]]:

@@ -24,6 +24,8 @@ from comsl.evaluation.records import Record, read_records, read_scores
 from comsl.evaluation.scoring import direction, scorable
 
 NAMED_IDS = 5
+LEAST_ROWS = 20
+"""Below it the resamples are so alike that the test calls every difference significant."""
 
 
 class ComparisonError(ComSLError):
@@ -32,13 +34,14 @@ class ComparisonError(ComSLError):
 
 @dataclass(frozen=True)
 class MetricComparison:
-    """One metric of two systems on the same rows; ``p`` of the null hypothesis that they do not differ."""
+    """One metric of two systems on the same rows; ``p`` of the null hypothesis that they do not differ, None
+    for fewer than ``LEAST_ROWS`` rows."""
 
     a: float
     b: float
     a_ci: float
     b_ci: float
-    p: float
+    p: float | None
     signature: str
 
     @property
@@ -69,17 +72,20 @@ class Comparison:
     def render(self) -> Group:
         """A table for the terminal, with the signatures below."""
         table = Table(title=f"{self.b} against {self.a}", title_justify="left")
-        table.add_column("")
-        for name in ("rows", "BLEU a", "BLEU b", "b - a", "p", "chrF++ a", "chrF++ b", "b - a", "p"):
-            table.add_column(name, justify="right")
+        for name in ("direction", "rows", "metric", "a", "b", "b - a", "p"):
+            table.add_column(name, justify="left" if name in ("direction", "metric") else "right", no_wrap=True)
         lines = list(self.pairs.items())
         if self.overall is not None and len(self.pairs) > 1:
             lines.append(("all rows", self.overall))
         for name, metrics in lines:
-            cells = [cell for metric in ("bleu", "chrf") for cell in _cells(metrics[metric])]
-            table.add_row(name, str(self.rows.get(name, sum(self.rows.values()))), *cells)
+            rows = str(self.rows.get(name, sum(self.rows.values())))
+            table.add_row(name, rows, "BLEU", *_cells(metrics["bleu"]))
+            table.add_row("", "", "chrF++", *_cells(metrics["chrf"]))
         signatures = dict.fromkeys(m.signature for _, metrics in lines for m in metrics.values())
-        footer = "\n".join([f"a: {self.a}", f"b: {self.b}", *signatures])
+        notes = [f"a: {self.a}", f"b: {self.b}", *signatures, "*: p < 0.05 (paired bootstrap; ±: 95% interval)"]
+        if any(metric.p is None for _, metrics in lines for metric in metrics.values()):
+            notes.append(f"-: fewer than {LEAST_ROWS} rows, too few for a test")
+        footer = "\n".join(notes)
         return Group(table, Text(footer, style="dim"))
 
 
@@ -88,7 +94,7 @@ def _cells(metric: MetricComparison) -> list[str]:
         f"{metric.a:.1f} ± {metric.a_ci:.1f}",
         f"{metric.b:.1f} ± {metric.b_ci:.1f}",
         f"{metric.difference:+.1f}",
-        f"{metric.p:.3f}" + ("*" if metric.p < 0.05 else ""),
+        "-" if metric.p is None else f"{metric.p:.3f}{'*' if metric.p < 0.05 else ' '}",
     ]
 
 
@@ -198,7 +204,8 @@ def _paired_bootstrap(
         (key, signature), *_ = signatures.items()
         a, b = (cast(Any, result) for result in results[key])
         p = 1.0 if same else float(b.p_value)
+        p_or_none = p if len(references) >= LEAST_ROWS else None
         comparisons[name] = MetricComparison(
-            float(a.score), float(b.score), float(a.ci), float(b.ci), p, str(signature)
+            float(a.score), float(b.score), float(a.ci), float(b.ci), p_or_none, str(signature)
         )
     return comparisons

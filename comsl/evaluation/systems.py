@@ -99,7 +99,10 @@ def load_decoder(path: str | Path, options: DecodingOptions, device: str | None 
         processor = ComSLProcessor.from_pretrained(path)
     except (OSError, ValueError) as error:
         raise ComSLError(f"{path} is not a ComSL model that can be loaded: {error}") from error
-    model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cpu" and model.dtype == torch.float16:
+        model.float()  # half precision saves disk; on a CPU it costs time and digits
+    model.to(device)
     return ModelDecoder(model, processor, options)
 
 

@@ -116,6 +116,15 @@ def test_render_and_json(tmp_path: Path) -> None:
     assert read["pairs"]["de-en"]["bleu"]["b"] == pytest.approx(100)
 
 
+def test_a_handful_of_rows_proves_nothing(tmp_path: Path) -> None:
+    result = compare(folder(tmp_path / "a", worse(1)[:5]), folder(tmp_path / "b", REFERENCES[:5]), n_samples=50)
+    assert result.overall["bleu"].p is None
+    output = io.StringIO()
+    Console(width=80, file=output).print(result.render())
+    assert "too few" in output.getvalue()
+    assert "…" not in output.getvalue()
+
+
 def test_different_tokenisers_are_not_pooled(tmp_path: Path) -> None:
     a = folder(tmp_path / "a", worse(1))
     lines = (a / "hypotheses.jsonl").read_text().splitlines()

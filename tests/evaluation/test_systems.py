@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from comsl.evaluation import systems
-from comsl.evaluation.systems import ModelDecoder, longest_clip, split_long
+from comsl.evaluation.systems import ModelDecoder, load_decoder, longest_clip, split_long
 from comsl.inference.decode import DecodingOptions
 from comsl.inference.segment import Segment
 from tests.tiny import tiny_comsl, waveform
@@ -43,3 +44,11 @@ def test_long_clips_are_decoded_segment_by_segment(tmp_path: Path, monkeypatch: 
     lengths = [len(hypothesis.tokens) + 1 for hypothesis in alone]
     mean = sum(length * hypothesis.score for length, hypothesis in zip(lengths, alone, strict=True)) / sum(lengths)
     assert whole[0].score == pytest.approx(mean)
+
+
+def test_half_precision_is_for_the_disk(tmp_path: Path) -> None:
+    model, _ = tiny_comsl(tmp_path / "model")
+    model.half().save_pretrained(tmp_path / "model")
+    loaded = load_decoder(tmp_path / "model", OPTIONS, "cpu").model
+    assert {parameter.dtype for parameter in loaded.parameters()} == {torch.float32}
+    torch.testing.assert_close(loaded.output_weight, model.output_weight.float())
