@@ -1,0 +1,178 @@
+"""The Trainer's saving and loading, made complete and atomic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from comsl.training.checkpoints import (
+    STATE,
+    WRITE_ERRORS,
+    CheckpointError,
+    CheckpointFolder,
+    weight_files,
+)
+from comsl.training.distributed import all_objects
+
+if TYPE_CHECKING:
+    from comsl.training.configuration import TrainConfiguration
+    from comsl.training.progress import Progress
+
+MODEL = "model."
+TEACHER = "teacher."
+OTHER_WEIGHTS = "objectives.safetensors"
+"""Parameters of the joint model that are neither the model's nor the teacher's."""
+
+
+class CheckpointingMixin:
+    """Saves `joint.model` in its own format (a checkpoint loads as a model), and beside it all that resuming needs."""
+
+    args: Any
+    state: Any
+    accelerator: Any
+    model: Any
+    model_wrapped: Any
+    processing_class: Any
+    is_fsdp_enabled: bool
+    joint: Any
+    progress: Progress
+    checkpoints: CheckpointFolder
+    configuration: TrainConfiguration
+    _tr_loss: Tensor
+    _globalstep_last_logged: int
+
+    # ------------------------------------------------------------------------------------------------------ saving
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Every rank writes its part; the first one then makes it a checkpoint."""
+        step = self.state.global_step
+        if self.checkpoints.at(step) is not None:
+            return
+        with self.progress.paused():
+            self._together(step, self._begin_checkpoint)
+            self._together(step, self._write_checkpoint)
+            self._together(step, self._commit_checkpoint)
+
+    def _together(self, step: int, part: Any) -> None:
+        """Runs ``part(step)`` on all ranks; where it cannot write on one, all of them stop with the same error."""
+        failure: str | None = None
+        try:
+            part(step)
+        except WRITE_ERRORS as error:
+            failure = str(getattr(error, "strerror", None) or error)
+        failures = [text for text in all_objects(failure) if text]
+        if failures:
+            self.accelerator.wait_for_everyone()
+            raise self.checkpoints.write_error(step, RuntimeError(failures[0]))
+
+    def _begin_checkpoint(self, step: int) -> None:
+        if self.args.should_save:
+            self.checkpoints.begin(step)
+
+    def _write_checkpoint(self, step: int) -> None:
+        folder = str(self.checkpoints.unfinished(step))
+        self.save_model(folder, _internal_call=True)
+        self._save_optimizer_and_scheduler(folder)  # type: ignore[attr-defined]
+        self._save_scaler(folder)  # type: ignore[attr-defined]
+        self._save_rng_state(folder)  # type: ignore[attr-defined]
+        torch.save(self._progress_state(), self._progress_file(Path(folder)))
+        if self.args.should_save:
+            self.state.save_to_json(str(Path(folder) / STATE))
+
+    def _commit_checkpoint(self, step: int) -> None:
+        if not self.args.should_save:
+            return
+        self.checkpoints.commit(step)
+        self.checkpoints.keep(self._steps_to_keep())
+
+    def _steps_to_keep(self) -> set[int]:
+        """The latest (to resume from), the best, and those that the final average is made of."""
+        training = self.configuration.training
+        steps = [checkpoint.step for checkpoint in self.checkpoints.complete()]
+        kept = {steps[-1], *self.progress.best_steps(1)}
+        if training.average_by == "best" and self.progress.scores:
+            return kept | set(self.progress.best_steps(training.average_last))
+        return kept | set(steps[-training.average_last :])
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """The model in transformers' format, and the processor; written by the first rank."""
+        folder = Path(output_dir or self.args.output_dir)
+        state = self.accelerator.get_state_dict(self.model_wrapped) if self.is_fsdp_enabled else None
+        if not self.args.should_save:
+            return
+        joint = self.joint
+        weights = None if state is None else {k[len(MODEL) :]: v for k, v in state.items() if k.startswith(MODEL)}
+        joint.model.save_pretrained(folder, state_dict=weights)
+        others = _others(joint.state_dict() if state is None else state)
+        if others:
+            save_file({name: value.contiguous() for name, value in others.items()}, folder / OTHER_WEIGHTS)
+        if self.processing_class is not None:
+            self.processing_class.save_pretrained(folder)
+
+    # ----------------------------------------------------------------------------------------------------- loading
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        folder = Path(resume_from_checkpoint)
+        if self.is_fsdp_enabled:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
+            return
+        load_weights(self.joint.model, folder)
+        if (folder / OTHER_WEIGHTS).is_file():
+            self.joint.load_state_dict(load_file(folder / OTHER_WEIGHTS), strict=False)
+
+    def _progress_file(self, folder: Path) -> Path:
+        return folder / f"progress_{self.args.process_index}.pt"
+
+    def _progress_state(self) -> dict[str, Any]:
+        return {
+            "progress": self.progress.state(),
+            "loss_since_log": float(self._tr_loss),
+            "last_logged_step": self._globalstep_last_logged,
+        }
+
+    def _restore_progress(self, resume_from_checkpoint: str) -> None:
+        """The averages that were under way, so that the next log line is the one it would have been."""
+        state = torch.load(self._progress_file(Path(resume_from_checkpoint)), weights_only=True)
+        self.progress.load(state["progress"])
+        self._tr_loss = torch.tensor(state["loss_since_log"], device=self.args.device)
+        self._globalstep_last_logged = state["last_logged_step"]
+
+
+def load_weights(model: Any, folder: Path) -> None:
+    """Loads a checkpoint's weights into ``model`` in place, through transformers' own loading.
+
+    Raises:
+        CheckpointError: the checkpoint is of another model.
+    """
+    with _only_this_model(folder):
+        loaded = type(model).from_pretrained(folder)
+    ours, theirs = model.state_dict(), loaded.state_dict()
+    weight_files(folder)
+    for name in sorted(ours.keys() | theirs.keys()):
+        if name not in theirs or name not in ours:
+            side = "misses" if name not in theirs else "has in addition"
+            raise CheckpointError(f"{folder}: a checkpoint of another model: it {side} {name}; use another output_dir")
+        if ours[name].shape != theirs[name].shape:
+            shapes = f"{list(theirs[name].shape)} instead of {list(ours[name].shape)}"
+            raise CheckpointError(
+                f"{folder}: a checkpoint of another model: {name} is {shapes}; use another output_dir"
+            )
+    model.load_state_dict(theirs)
+
+
+@contextmanager
+def _only_this_model(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, KeyError, RuntimeError, OSError) as error:
+        raise CheckpointError(f"{folder}: cannot be loaded as a checkpoint of this model: {error}") from error
+
+
+def _others(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value for name, value in state.items() if not name.startswith((MODEL, TEACHER))}

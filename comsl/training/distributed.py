@@ -1,0 +1,34 @@
+"""The few things that processes of one training tell each other."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch.distributed as dist
+
+
+def rank() -> int:
+    """This process's number; the environment of torchrun tells it even before the processes are connected."""
+    return dist.get_rank() if _connected() else int(os.environ.get("RANK", "0"))
+
+
+def world_size() -> int:
+    return dist.get_world_size() if _connected() else int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def all_objects(value: Any) -> list[Any]:
+    """``value`` of every rank, in order of rank, on every rank."""
+    if not _connected() or dist.get_world_size() == 1:
+        return [value]
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def barrier() -> None:
+    all_objects(None)
+
+
+def _connected() -> bool:
+    return dist.is_available() and dist.is_initialized()

@@ -1,0 +1,198 @@
+"""A training stage from its configuration to the finished model in the run directory."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from transformers import set_seed
+from transformers.utils import logging as transformers_logging
+
+from comsl.data.manifest import load_manifest
+from comsl.errors import UsageError
+from comsl.model import ComSLProcessor, compose, load_model
+from comsl.model.loading import load_text_part
+from comsl.objectives import JointModel, ObjectiveSet
+from comsl.progress import console
+from comsl.training.callbacks import RunLog
+from comsl.training.checkpoints import CheckpointFolder, average_checkpoints, copy_model_files
+from comsl.training.configuration import TrainConfiguration
+from comsl.training.data import ctc_symbols, stage_data
+from comsl.training.development import METRICS, DevelopmentSet, choose_task
+from comsl.training.distributed import barrier
+from comsl.training.run_directory import RunDirectory
+from comsl.training.trainer import JointTrainer
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a training ended."""
+
+    output_dir: Path
+    """The finished model: ``ComSLForConditionalGeneration.from_pretrained(output_dir)``."""
+    steps: int
+    metric: str | None
+    """Which development metric chose the best checkpoint; None without a development set."""
+    best: float | None
+    best_step: int | None
+    stopped_early: bool
+    averaged: list[int]
+    """Steps of the checkpoints that the model is made of."""
+    already_finished: bool = False
+    """The run had been finished before, and nothing was done."""
+
+
+def train(configuration: TrainConfiguration) -> TrainResult:
+    """Run a stage, or go on with one that was interrupted, in ``configuration.output_dir``.
+
+    Under torchrun or accelerate launch every process calls this.
+
+    Raises:
+        UsageError: settings that make no sense, or that differ from those of the run in this directory.
+        ComSLError: data, model or checkpoints that cannot be used; diverged training; a full disk.
+    """
+    configuration.validate()
+    objectives = ObjectiveSet(configuration.objectives)
+    state = PartialState(cpu=configuration.training.use_cpu)
+    run = RunDirectory(configuration.output_dir)
+    run.check(configuration, state.num_processes)
+    if run.finished:
+        console.print(f"{run.path}: this run is finished; nothing to do", soft_wrap=True, markup=False)
+        return _result(run, already_finished=True)
+    barrier()
+    transformers_logging.disable_progress_bar()
+    if state.is_main_process:
+        run.start(configuration, state.num_processes, _device_name(state.device))
+    trainer = build_trainer(configuration, objectives, state.process_index, state.num_processes)
+    trainer.fit()
+    if state.is_main_process:
+        _finish(run, trainer, configuration)
+    barrier()
+    return _result(run)
+
+
+def build_trainer(
+    configuration: TrainConfiguration, objectives: ObjectiveSet, rank: int = 0, world_size: int = 1
+) -> JointTrainer:
+    """Model, teacher, data and trainer of a stage; nothing is trained yet."""
+    dev = configuration.data.dev
+    train_rows, dev_rows = load_manifest(configuration.data.train or []), load_manifest(dev) if dev else None
+    model, processor = starting_model(configuration)
+    teacher = load_teacher(configuration, objectives, model)
+    if configuration.reinitialize:
+        set_seed(configuration.seed)
+        model = type(model)(model.config)
+    joint = JointModel(model, objectives, teacher, configuration.reduction)
+    make = functools.partial(
+        stage_data,
+        processor=processor,
+        fields=objectives.fields,
+        configuration=configuration,
+        max_duration=model.max_duration,
+        rank=rank,
+        world_size=world_size,
+    )
+    evaluate, metric = None, METRICS["loss"]
+    if dev_rows is not None:
+        task = choose_task(configuration.evaluation.task, list(objectives.active))
+        evaluate = DevelopmentSet(make(dev_rows, training=False), dev_rows, processor, configuration.evaluation, task)
+        metric = METRICS[task]
+    output = Path(configuration.output_dir)
+    return JointTrainer(
+        joint,
+        configuration,
+        processor,
+        make(train_rows, training=True),
+        CheckpointFolder(output),
+        evaluate=evaluate,
+        metric=metric,
+        callbacks=[RunLog(output)] if rank == 0 else [],
+    )
+
+
+# ----------------------------------------------------------------------------------------------------------- models
+
+
+def starting_model(configuration: TrainConfiguration) -> tuple[Any, ComSLProcessor]:
+    """The model to train, in float32, and its processor: loaded, or composed of two parts."""
+    set_seed(configuration.seed)  # the adapter starts at random
+    parts = configuration.compose
+    if parts is None:
+        return load_model(str(configuration.model), torch.float32)
+    return compose(
+        str(parts.speech),
+        str(parts.text),
+        new_languages=parts.new_languages,
+        languages=parts.languages,
+        ctc_vocabulary=ctc_symbols(parts.ctc_vocabulary, configuration.data.train),
+        adapter_strides=parts.adapter_strides,
+        fixed_duration=parts.fixed_duration,
+        dtype=torch.float32,
+    )
+
+
+def load_teacher(configuration: TrainConfiguration, objectives: ObjectiveSet, model: Any) -> Any:
+    """The frozen text model that MT is compared with; None if no objective asks for it."""
+    if not objectives.needs_teacher:
+        return None
+    if configuration.teacher is not None:
+        return load_text_part(configuration.teacher, torch.float32)[0].eval()
+    if configuration.reinitialize:
+        raise UsageError(
+            "teacher: missing; a model from random weights has no text model worth comparing with: "
+            "name a fine-tuned one, or set objectives.mt.teacher_share to 0"
+        )
+    return copy.deepcopy(model.text_model).eval()
+
+
+# ------------------------------------------------------------------------------------------------------ the outcome
+
+
+def _finish(run: RunDirectory, trainer: JointTrainer, configuration: TrainConfiguration) -> None:
+    """The best checkpoint, or the average of several, becomes the model of the run directory."""
+    progress, folder = trainer.progress, trainer.checkpoints
+    steps = final_steps(progress.best_steps(configuration.training.average_last), folder, configuration)
+    paths = [checkpoint.path for checkpoint in folder.complete() if checkpoint.step in steps]
+
+    def build(target: Path) -> None:
+        if len(paths) == 1:
+            copy_model_files(paths[0], target)
+        else:
+            average_checkpoints(paths, target)
+
+    result = {
+        "steps": max(checkpoint.step for checkpoint in folder.complete()),
+        "metric": trainer.metric if progress.scores else None,
+        "best": progress.best_score,
+        "best_step": progress.best_step,
+        "stopped_early": progress.stopped,
+        "averaged": steps,
+    }
+    run.finish(build, result)
+    made_of = f"checkpoint of step {steps[0]}" if len(steps) == 1 else f"average of the checkpoints of steps {steps}"
+    scored = f", best {result['metric']} {result['best']:.4g} at step {result['best_step']}" if progress.scores else ""
+    console.print(f"{run.path}: finished{scored}; the model is the {made_of}", soft_wrap=True, markup=False)
+
+
+def final_steps(best: Sequence[int], folder: CheckpointFolder, configuration: TrainConfiguration) -> list[int]:
+    """Steps of the checkpoints that make the final model."""
+    training = configuration.training
+    steps = [checkpoint.step for checkpoint in folder.complete()]
+    if training.average_last == 1 or training.average_by == "best":
+        return sorted(set(best) & set(steps)) or steps[-1:]
+    # The best one may be kept beside the last ones without being one of them.
+    return steps[-training.average_last :]
+
+
+def _result(run: RunDirectory, already_finished: bool = False) -> TrainResult:
+    return TrainResult(output_dir=run.path, already_finished=already_finished, **run.record["result"])
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)

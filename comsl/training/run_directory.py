@@ -1,0 +1,149 @@
+"""A run's directory: what was asked, with what it was done, and whether it is finished.
+
+config.yaml       the resolved configuration
+run.json          seed, versions, git commit, processes, device; at the end the result
+train_log.jsonl   losses, rates and development scores
+curves.png        the same as a picture
+tensorboard/      the same for TensorBoard
+checkpoints/      complete ones only
+config.json, model.safetensors, ...   the finished model: ComSLForConditionalGeneration.from_pretrained(directory)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from comsl import __version__
+from comsl.errors import ComSLError, UsageError
+from comsl.training.checkpoints import write_atomically
+from comsl.training.configuration import TrainConfiguration
+from comsl.training.recipe import flatten
+
+CONFIGURATION = "config.yaml"
+RECORD = "run.json"
+FINAL = ".final"
+PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "sentencepiece", "sacrebleu", "numpy")
+
+HARMLESS = ("output_dir", "data.num_workers", "training.wandb")
+"""Keys that may change between two starts of one run: they do not change what it computes."""
+
+
+class RunError(ComSLError):
+    """The run directory and the command do not go together."""
+
+
+class RunDirectory:
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Content of run.json; empty before the first start."""
+        try:
+            return json.loads((self.path / RECORD).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except json.JSONDecodeError as error:
+            raise RunError(f"{self.path / RECORD}: damaged ({error}); delete it to go on with this run") from error
+
+    @property
+    def finished(self) -> bool:
+        return bool(self.record.get("finished"))
+
+    def check(self, configuration: TrainConfiguration, processes: int) -> None:
+        """Whether ``configuration`` may start, or go on with, a run here. Changes nothing.
+
+        Raises:
+            UsageError: the directory holds something else, or a run with other settings (the keys are named).
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise UsageError(f"output_dir: {self.path} is a file")
+        kept = self.path / CONFIGURATION
+        if not kept.is_file():
+            if (self.path / "config.json").exists():
+                raise UsageError(f"output_dir: {self.path} holds a model that no run made; choose another directory")
+            return
+        try:
+            before = flatten(yaml.safe_load(kept.read_text(encoding="utf-8")))
+        except (yaml.YAMLError, AttributeError) as error:
+            raise RunError(f"{kept}: damaged ({error}); choose another output_dir") from error
+        now = flatten(configuration.to_dict())
+        differing = [
+            f"{key} (was {before.get(key)!r}, is {now.get(key)!r})"
+            for key in sorted(before.keys() | now.keys())
+            if before.get(key) != now.get(key) and key not in HARMLESS
+        ]
+        if differing:
+            raise UsageError(
+                f"{self.path} holds a run with other settings: {'; '.join(differing)}; "
+                "use the same settings to go on with it, or another output_dir"
+            )
+        processes_before = self.record.get("processes", processes)
+        if processes_before != processes and not self.finished:
+            raise UsageError(
+                f"{self.path} holds a run of {processes_before} processes and this is one of {processes}: its batches "
+                "would be others; use as many, or another output_dir"
+            )
+
+    def start(self, configuration: TrainConfiguration, processes: int, device: str) -> None:
+        """Write down the configuration and what it runs with (on the first start; later ones add to the history)."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        if not (self.path / CONFIGURATION).is_file():
+            write_atomically(self.path / CONFIGURATION, configuration.to_yaml())
+        record = self.record
+        starts = [*record.get("starts", []), environment() | {"device": device}]
+        self._write({**record, "seed": configuration.seed, "processes": processes, "starts": starts, "finished": False})
+
+    def finish(self, build: Callable[[Path], None], result: dict[str, Any]) -> None:
+        """Put the model that ``build(folder)`` writes into the directory, then say that the run is finished.
+
+        A kill before the last line leaves an unfinished run, which does this again.
+        """
+        folder = self.path / FINAL
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        build(folder)
+        for entry in sorted(folder.iterdir()):
+            os.replace(entry, self.path / entry.name)
+        folder.rmdir()
+        self._write({**self.record, "finished": True, "result": result})
+
+    def _write(self, record: dict[str, Any]) -> None:
+        write_atomically(self.path / RECORD, json.dumps(record, indent=2) + "\n")
+
+
+def environment() -> dict[str, Any]:
+    """Versions and, where the code is in a git repository, its commit."""
+    versions = {"python": platform.python_version(), "comsl": __version__}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return {"versions": versions, "platform": platform.platform(), "commit": git_commit()}
+
+
+def git_commit() -> str | None:
+    """Commit of this code, with ``+`` behind it if files were changed since; None outside a repository."""
+
+    def git(*words: str) -> str:
+        folder = str(Path(__file__).parent)
+        done = subprocess.run(["git", "-C", folder, *words], capture_output=True, text=True, timeout=10, check=True)
+        return done.stdout.strip()
+
+    try:
+        if not git("ls-files", "--error-unmatch", __file__):
+            return None
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
