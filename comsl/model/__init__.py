@@ -8,7 +8,7 @@ from .compose import ComposeError, compose
 from .configuration import ComSLConfig
 from .extraction import ComSLFeatureExtractor, FeatureError
 from .loading import ModelLoadError, load_model
-from .modeling import ComSLEncoderOutput, ComSLForConditionalGeneration
+from .modeling import ComSLEncoderOutput, ComSLForConditionalGeneration, TextLengthError
 from .processing import ComSLProcessor
 from .speech import SpeechEncoder, SpeechLengthError
 from .vocabulary import MissingLanguage
@@ -33,6 +33,7 @@ __all__ = [
     "ModelLoadError",
     "SpeechEncoder",
     "SpeechLengthError",
+    "TextLengthError",
     "compose",
     "length_mask",
     "load_model",

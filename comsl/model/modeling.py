@@ -13,17 +13,22 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForSeq2SeqLM, PreTrainedModel
 from transformers import initialization as init
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 
 from comsl.errors import ComSLError
 
-from .adapter import LengthAdapter, length_mask
+from .adapter import AdapterLayer, LengthAdapter, length_mask
 from .configuration import ComSLConfig
 from .generation import ComSLGenerationMixin, default_generation_config
 from .speech import WAVEFORM_MODELS, SpeechEncoder, SpeechLengthError
 
 TEXT_MODELS = ("mbart", "m2m_100")
 IGNORED_LABEL = -100
+
+
+class TextLengthError(ComSLError):
+    """A text is longer than the model has positions for."""
 
 
 @dataclass
@@ -66,6 +71,9 @@ class ComSLForConditionalGeneration(ComSLGenerationMixin, PreTrainedModel):
         )
         self.generation_config = default_generation_config(config)
         self.post_init()
+        # FSDP wraps these classes one by one; it refuses names that do not occur in the model.
+        layers = (AdapterLayer, GradientCheckpointingLayer)
+        self._no_split_modules = {type(module).__name__ for module in self.modules() if isinstance(module, layers)}
 
     def _init_weights(self, module: nn.Module) -> None:
         """The adapter and the CTC head start as torch starts them; the parts initialise themselves."""
@@ -139,8 +147,8 @@ class ComSLForConditionalGeneration(ComSLGenerationMixin, PreTrainedModel):
         frames, lengths = self.adapter(hidden, lengths)
         language = self.embed_text(source_language_ids[:, None])
         embeds = torch.cat([language, frames.to(language.dtype)], dim=1)
-        limit = self.config.text_config.max_position_embeddings
-        if self.config.text_config.model_type == "mbart" and embeds.shape[1] > limit:
+        limit = self._text_positions
+        if limit is not None and embeds.shape[1] > limit:
             raise SpeechLengthError(
                 f"a clip of {frames.shape[1]} frames after the adapter is longer than the {limit - 1} "
                 "that the text encoder has positions for; cut it into segments"
@@ -150,6 +158,12 @@ class ComSLForConditionalGeneration(ComSLGenerationMixin, PreTrainedModel):
     def embed_text(self, ids: Tensor) -> Tensor:
         """Embeddings [B, S, d] of token ids [B, S], scaled as the text model scales them."""
         return self.text_encoder.embed_tokens(ids)
+
+    @property
+    def _text_positions(self) -> int | None:
+        """Positions of the text encoder; None where they are computed, not learned (M2M-100, NLLB)."""
+        text = self.config.text_config
+        return text.max_position_embeddings if text.model_type == "mbart" else None
 
     def encode(
         self,
@@ -166,6 +180,11 @@ class ComSLForConditionalGeneration(ComSLGenerationMixin, PreTrainedModel):
             mask = text_attention_mask if text_attention_mask is not None else attention_mask
             mask = input_ids.ne(self.config.pad_token_id) if mask is None else mask
             embeds = self.embed_text(input_ids)
+            if self._text_positions is not None and embeds.shape[1] > self._text_positions:
+                raise TextLengthError(
+                    f"a text of {embeds.shape[1]} tokens is longer than the {self._text_positions} that the text "
+                    "encoder has positions for; split it into sentences"
+                )
         else:
             speech = input_features if input_features is not None else input_values
             if speech is None or source_language_ids is None:

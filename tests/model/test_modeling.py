@@ -11,7 +11,7 @@ from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoModelForSpeechSeq2Seq, MBartConfig, WhisperConfig
 
 from comsl.errors import ComSLError
-from comsl.model import ComSLConfig, ComSLForConditionalGeneration, compose, load_model
+from comsl.model import ComSLConfig, ComSLForConditionalGeneration, TextLengthError, compose, load_model
 from tests import tiny
 
 TEXT_BUILDERS = {"mbart50": tiny.tiny_mbart50, "m2m100": tiny.tiny_m2m100, "nllb": tiny.tiny_nllb}
@@ -205,3 +205,27 @@ def test_decoder_ids_are_never_guessed(comsl: tuple[Path, Any, Any]) -> None:
     del batch["decoder_input_ids"]
     with pytest.raises(ValueError, match="decoder_input_ids is missing"):
         model(**batch)
+
+
+def test_text_longer_than_the_positions_is_an_error(comsl: tuple[Path, Any, Any]) -> None:
+    _, model, processor = comsl
+    fits = torch.full((1, 128), processor.language_id("de"))
+    model.encode(input_ids=fits)
+    with pytest.raises(TextLengthError, match="129 tokens is longer than the 128"):
+        model.encode(input_ids=torch.full((1, 129), processor.language_id("de")))
+
+
+@pytest.mark.parametrize(("builder", "layer"), [("whisper", "WhisperEncoderLayer"), ("wavlm", "WavLMEncoderLayer")])
+def test_layers_that_fsdp_wraps_are_those_of_the_model(builder: str, layer: str, tmp_path: Path) -> None:
+    model, _ = compose(getattr(tiny, f"tiny_{builder}")(tmp_path / "speech"), tiny.tiny_mbart50(tmp_path / "text"))
+    names = {type(module).__name__ for module in model.modules()}
+    assert {layer, "AdapterLayer", "MBartEncoderLayer", "MBartDecoderLayer"} <= model._no_split_modules <= names
+
+
+def test_mixed_precision(comsl: tuple[Path, Any, Any]) -> None:
+    _, model, processor = comsl
+    batch = inputs(processor)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model(**batch).loss
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, model(**batch).loss, atol=0.1, rtol=0.05)
