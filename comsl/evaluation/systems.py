@@ -90,11 +90,15 @@ def load_decoder(path: str | Path, options: DecodingOptions, device: str | None 
         ComSLError: it is not a ComSL model.
     """
     import torch
+    from transformers import PreTrainedConfig
 
     from comsl.model.modeling import ComSLForConditionalGeneration
     from comsl.model.processing import ComSLProcessor
 
     try:
+        kind = PreTrainedConfig.get_config_dict(path)[0].get("model_type")
+        if kind != ComSLForConditionalGeneration.config_class.model_type:
+            raise ComSLError(f"{path} is a model of type {kind!r}, not a ComSL model: make one with comsl compose")
         model: Any = ComSLForConditionalGeneration.from_pretrained(path)
         processor = ComSLProcessor.from_pretrained(path)
     except (OSError, ValueError) as error:

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from comsl.errors import ComSLError
 from comsl.evaluation import systems
 from comsl.evaluation.systems import ModelDecoder, load_decoder, longest_clip, split_long
 from comsl.inference.decode import DecodingOptions
 from comsl.inference.segment import Segment
-from tests.tiny import tiny_comsl, waveform
+from tests.tiny import tiny_comsl, tiny_mbart50, tiny_whisper, waveform
 
 OPTIONS = DecodingOptions(beam=1, max_new_tokens=5)
 
@@ -52,3 +53,12 @@ def test_half_precision_is_for_the_disk(tmp_path: Path) -> None:
     loaded = load_decoder(tmp_path / "model", OPTIONS, "cpu").model
     assert {parameter.dtype for parameter in loaded.parameters()} == {torch.float32}
     torch.testing.assert_close(loaded.output_weight, model.output_weight.float())
+
+
+def test_other_checkpoints_are_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ComSLError, match="whisper is a model of type 'whisper', not a ComSL model"):
+        load_decoder(tiny_whisper(tmp_path / "whisper"), OPTIONS)
+    with pytest.raises(ComSLError, match="'mbart', not a ComSL model"):
+        load_decoder(tiny_mbart50(tmp_path / "mbart"), OPTIONS)
+    with pytest.raises(ComSLError, match="nothing"):
+        load_decoder(tmp_path / "nothing", OPTIONS)
