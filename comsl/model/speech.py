@@ -91,7 +91,7 @@ class SpeechEncoder(nn.Module):
         size = (mel.shape[2] - 1) // 2 + 1
         if size > encoder.max_source_positions:
             raise SpeechLengthError(
-                f"a clip of {mel.shape[2] / MEL_FRAMES_PER_SECOND:.1f} s is longer than the {self.max_duration:g} s "
+                f"a clip of {mel.shape[2] / MEL_FRAMES_PER_SECOND:.2f} s is longer than the {self.max_duration:g} s "
                 "that the speech encoder has positions for; cut it into segments"
             )
         outside = ~length_mask(lengths, mel.shape[2])[:, None]
