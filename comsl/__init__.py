@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from comsl.inference.translate import FileResult
+    from comsl.inference.inputs import FileError
+    from comsl.inference.subtitles import FileResult
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "translate"]
@@ -19,8 +20,8 @@ __all__ = ["__version__", "translate"]
 
 def translate(
     files: Iterable[str | Path], source: str, target: str = "en", *, model: str | Path | None = None, **options: Any
-) -> Iterator[FileResult]:
-    """Translate audio files, one result a file in the order of ``files``.
+) -> Iterator[FileResult | FileError]:
+    """Translate audio files: one result a file in the order of ``files``, a ``FileError`` for what cannot be used.
 
     Args:
         files: audio files of any length, rate and number of channels.

@@ -10,7 +10,8 @@ import argparse
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,8 @@ def _add_translate(command: Command) -> None:
         _translate,
         "translate or transcribe audio files of any length",
         "comsl translate clip.mp3 --source de",
-        "comsl translate talks/ 'more/*.m4a' --source fr --format srt --output subtitles/",
+        "comsl translate talk.mp4 --source fr --format srt --output talk.srt",
+        "comsl translate clips/ 'more/*.m4a' --source fr --format tsv > clips.tsv",
         "cat clip.wav | comsl translate - --source es --task both --format json",
     )
     parser.add_argument("inputs", nargs="+", metavar="FILE", help="files, directories, globs; - reads audio from stdin")
@@ -301,7 +303,52 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 
 def _translate(arguments: argparse.Namespace) -> int:
-    return 0
+    from comsl.inference.inputs import FileError
+    from comsl.inference.subtitles import WRITERS
+    from comsl.inference.translate import Translator
+
+    translator = Translator.from_pretrained(arguments.model, _device(arguments))
+    results = translator.translate(
+        arguments.inputs,
+        arguments.source,
+        arguments.target,
+        arguments.task,
+        batch_size=arguments.batch_size,
+        beam=arguments.beam,
+        progress=True,
+    )
+    code = 0
+    with _output(arguments.output) as write:
+        writer = WRITERS[arguments.format]()
+        write(writer.begin())
+        for result in results:
+            if isinstance(result, FileError):
+                code = 1
+                _complain(result.message)
+            else:
+                write(writer.file(result))
+        write(writer.end())
+    return code
+
+
+@contextmanager
+def _output(path: Path | None) -> Iterator[Callable[[str], None]]:
+    """Where results are written as they come: a file, or whatever stdout is at that moment (a bar may stand in it)."""
+    if path is None:
+        yield lambda text: print(text, end="", flush=True)
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("w", encoding="utf-8")
+    except OSError as error:
+        raise ComSLError(f"--output {path}: cannot be written: {error.strerror}") from error
+    with file:
+
+        def write(text: str) -> None:
+            file.write(text)
+            file.flush()
+
+        yield write
 
 
 def _compose(arguments: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
@@ -84,6 +85,9 @@ def _bar(iterable: Iterable[Item], total: int | None, description: str, unit: st
         TextColumn("left"),
         TimeRemainingColumn(),
         console=console,
+        # What the work prints has to pass by the bar where both are on a terminal. Anywhere else (a file, a pipe) it
+        # must not be led to the bar's own stream.
+        redirect_stdout=sys.stdout.isatty(),
     ) as progress:
         yield from progress.track(iterable, total=total, description=description)
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import json
 import resource
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 
 from comsl import __version__, cli
 from comsl.errors import ComSLError, UsageError
@@ -41,6 +45,7 @@ def test_examples_of_the_help_parse(command: str, capsys: pytest.CaptureFixture[
     for example in examples:
         words = shlex.split(example)
         words = words[words.index("comsl") + 1 :]
+        words = words[: words.index(">")] if ">" in words else words
         assert words[0] == command
         arguments, rest = cli.build_parser().parse_known_args(words)
         assert arguments.command == command
@@ -159,3 +164,121 @@ def test_train_hands_overrides_to_the_configuration(monkeypatch: pytest.MonkeyPa
     assert cli.overrides_of(seen[0]) == [
         "--optimizer.learning_rate", "1e-4", "--objectives.erm=null", "--output_dir", "runs/a",
     ]  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------- results and parts
+
+
+class FakeTranslator:
+    """Says what it was asked; a file called "broken" cannot be used."""
+
+    asked: dict[str, Any]
+
+    @classmethod
+    def from_pretrained(cls, path: str | None, device: str | None) -> FakeTranslator:
+        made = cls()
+        FakeTranslator.asked = {"path": path, "device": device}
+        return made
+
+    def translate(self, files: list[str], source: str, target: str, task: str, **options: Any) -> Any:
+        from comsl.inference.inputs import FileError
+        from comsl.inference.subtitles import FileResult, SegmentResult
+
+        FakeTranslator.asked |= {"source": source, "target": target, "task": task, **options}
+        for file in files:
+            if file == "broken":
+                yield FileError(file, "broken: not audio")
+            else:
+                segments = [SegmentResult(0.0, 1.5, None, f"heard {file}", -0.5)]
+                yield FileResult(file, source, target, 1.5, None, f"heard {file}", segments)
+
+
+@pytest.fixture
+def translator(monkeypatch: pytest.MonkeyPatch) -> type[FakeTranslator]:
+    from comsl.inference import translate
+
+    monkeypatch.setattr(translate, "Translator", FakeTranslator)
+    return FakeTranslator
+
+
+def test_translate_writes_results_and_complains_about_the_rest(
+    translator: type[FakeTranslator], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["translate", "a", "broken", "b", "--source", "de", "--target", "fr", "--beam", "3", "--batch-size", "2"]
+    assert cli.main(words) == 1
+    captured = capsys.readouterr()
+    assert captured.out == "heard a\nheard b\n"
+    assert captured.err == "comsl: broken: not audio\n"
+    assert translator.asked == {
+        "path": None, "device": None, "source": "de", "target": "fr", "task": "translate",
+        "beam": 3, "batch_size": 2, "progress": True,
+    }  # fmt: skip
+
+
+def test_translate_writes_to_a_file(
+    translator: type[FakeTranslator], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "new" / "a.srt"
+    assert cli.main(["translate", "a", "--source", "de", "--format", "srt", "--output", str(out)]) == 0
+    assert out.read_text(encoding="utf-8") == "1\n00:00:00,000 --> 00:00:01,500\nheard a\n\n"
+    assert capsys.readouterr().out == ""
+
+
+def test_output_that_cannot_be_written_is_named(
+    translator: type[FakeTranslator], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["translate", "a", "--source", "de", "--output", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == f"comsl: --output {tmp_path}: cannot be written: Is a directory\n"
+
+
+def test_a_device_that_is_not_there_is_wrong_usage(
+    translator: type[FakeTranslator], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["translate", "a", "--source", "de", "--device", "gpu9"]) == 2
+    assert "--device gpu9" in capsys.readouterr().err
+
+
+def test_compose_translate_and_evaluate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The commands against the library itself, on random parts and a second of silence."""
+    from comsl.data.manifest import write_manifest
+    from comsl.model.parts import PartSize, new_speech_part, new_text_part
+
+    size = PartSize(width=16, encoder_layers=1, decoder_layers=1, heads=2)
+    texts = ["wa amituunga obia itso", "bana bo baatusa ambange", "les enfants cueillent", "une foret"] * 5
+    new_speech_part(tmp_path / "speech", size)
+    new_text_part(tmp_path / "text", texts, size, vocabulary=34)
+    (tmp_path / "letters.txt").write_text("abc", encoding="utf-8")
+    model, clip, manifest = tmp_path / "model", tmp_path / "clip.wav", tmp_path / "test.jsonl"
+    words = ["compose", "--speech", tmp_path / "speech", "--text", tmp_path / "text", "--new-language", "mdw=fr"]
+    assert cli.main([str(word) for word in [*words, "--ctc-characters", tmp_path / "letters.txt", "--out", model]]) == 0
+    assert "mdw" in capsys.readouterr().out
+    assert json.loads((model / "config.json").read_text())["ctc_vocabulary"] == ["<blank>", " ", "a", "b", "c"]
+
+    soundfile.write(clip, np.zeros(16_000, np.float32), 16_000)
+    words = ["translate", clip, tmp_path / "none.wav", "--source", "mdw", "--target", "fr", "--model", model]
+    assert cli.main([str(word) for word in [*words, "--format", "json"]]) == 1
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["translation"] == ""
+    assert captured.err.count("none.wav") == 1
+    assert cli.main(["translate", str(clip), "--source", "german", "--target", "klingon", "--model", str(model)]) == 2
+
+    row = {"id": "1", "audio": "clip.wav", "source_language": "mdw", "target_language": "fr", "duration": 1.0}
+    write_manifest([{**row, "transcript": "wa", "translation": "une foret"}], manifest)
+    words = ["evaluate", "--model", model, "--manifest", manifest, "--out", tmp_path / "scores", "--beam", "1"]
+    assert cli.main([str(word) for word in words]) == 0
+    scores = json.loads((tmp_path / "scores" / "scores.json").read_text())
+    assert set(scores["systems"]) == {"direct", "cascade", "text"}
+    assert cli.main(["compare", str(tmp_path / "scores"), str(tmp_path / "scores")]) == 0
+
+
+def test_prepare_names_what_is_not_the_corpus(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["prepare", "mboshi", "--root", str(tmp_path / "none"), "--out", str(tmp_path / "out")]) == 1
+    assert "none" in capsys.readouterr().err
+
+
+def test_train_names_an_unknown_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "r.yaml").write_text("modle: parts/medium\n", encoding="utf-8")
+    assert cli.main(["train", str(tmp_path / "r.yaml"), "--output_dir", str(tmp_path / "run")]) == 2
+    captured = capsys.readouterr().err
+    assert "modle" in captured
+    assert "model" in captured

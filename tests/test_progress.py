@@ -88,6 +88,15 @@ def test_bar_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pyte
     assert "clip/s" in captured.err
 
 
+def test_what_the_work_prints_stays_on_stdout(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "console", progress.Console(stderr=True, force_terminal=True, width=120))
+    for item in progress.track(range(2), description="decoding"):
+        print("result", item)
+    assert capsys.readouterr().out == "result 0\nresult 1\n"
+
+
 @pytest.mark.parametrize(("seconds", "text"), [(0.2, "0:00"), (59.7, "1:00"), (754, "12:34"), (3723, "1:02:03")])
 def test_durations(seconds: float, text: str) -> None:
     assert progress.format_duration(seconds) == text
