@@ -1,0 +1,179 @@
+"""The demo world on disk: synthetic speech and manifests of speech-translation triples.
+
+    OUT/audio/<language>/<hash>.flac     16 kHz mono; the name is a hash of everything that was said and how
+    OUT/train.jsonl dev.jsonl test.jsonl one manifest row a clip, every language in one file
+    OUT/world.json                       sizes, seed, share of test sentences unseen in training, voices
+
+Test and dev sentences are in no training set of the demo, not even that of its pretrained parts, and are spoken by
+voices that nobody hears in training.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import soundfile
+
+from comsl.progress import track
+
+from .grammar import HELD_OUT_SEED, Pair, generate, held_out_sources
+from .speech import DEV_VARIANTS, SAMPLE_RATE, TEST_VARIANTS, TRAIN_VARIANTS, Utterance, render, speak
+
+DEFAULT_SIZES = {"de": 1600, "es": 800, "fr": 800, "cy": 300}
+"""Training triples: a language that is high, two that are mid and one that is low in resources."""
+
+TEST_SIZE, DEV_SIZE = 100, 30
+_VOICES = {"train": TRAIN_VARIANTS, "dev": DEV_VARIANTS, "test": TEST_VARIANTS}
+_SPLIT_SEEDS = {"train": 11, "dev": 12, "test": 13}
+
+
+@dataclass(frozen=True)
+class World:
+    """Where the manifests are, and what `world.json` says about them."""
+
+    train: Path
+    dev: Path
+    test: Path
+    facts: dict[str, Any]
+
+
+def build_world(
+    out: Path | str,
+    sizes: Mapping[str, int] | None = None,
+    seed: int = 0,
+    test_size: int = TEST_SIZE,
+    dev_size: int = DEV_SIZE,
+    workers: int = 2,
+) -> World:
+    """Make the world, or what is missing of it: clips that exist are kept.
+
+    Args:
+        out: directory.
+        sizes: language ("de", "es", "fr", "cy") -> number of training triples; None: `DEFAULT_SIZES`.
+        seed: of the training sentences and of every voice.
+        test_size: test triples a language, at most 300.
+        dev_size: dev triples a language, at most 100.
+        workers: processes that speak.
+
+    Raises:
+        SpeechSynthesisError: espeak-ng is missing.
+    """
+    out, sizes = Path(out), dict(DEFAULT_SIZES if sizes is None else sizes)
+    plans = {
+        split: _plan(
+            split,
+            {x: n if split == "train" else {"dev": dev_size, "test": test_size}[split] for x, n in sizes.items()},
+            seed,
+        )
+        for split in ("train", "dev", "test")
+    }
+    facts = {"sizes": sizes, "seed": seed, "dev_size": dev_size, "test_size": test_size, **_facts(plans)}
+    done = out / "world.json"
+    manifests = [out / f"{split}.jsonl" for split in plans]
+    world = World(*manifests, facts=facts)
+    if done.exists() and json.loads(done.read_text()) == facts and all(path.exists() for path in manifests):
+        return world
+    out.mkdir(parents=True, exist_ok=True)
+    everything = [utterance for plan in plans.values() for _, utterance in plan]
+    durations = _speak_all(out, everything, workers)
+    for split, plan in plans.items():
+        rows = [_row(split, index, pair, said, durations[said]) for index, (pair, said) in enumerate(plan)]
+        _write_lines(out / f"{split}.jsonl", rows)
+    _write(done, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+    return world
+
+
+def _plan(split: str, sizes: Mapping[str, int], seed: int) -> list[tuple[Pair, Utterance]]:
+    """What is said, by whom."""
+    plan: list[tuple[Pair, Utterance]] = []
+    for language, size in sizes.items():
+        if split == "train":
+            pairs = generate(language, size, 1000 + seed, exclude=held_out_sources(language))
+        else:  # the test set is the first part of what is held out, the dev set comes after it
+            start = 0 if split == "test" else 300
+            pairs = generate(language, start + size, HELD_OUT_SEED)[start:]
+        noisy = 0.3 if split == "train" else 0.0
+        voice_seed = 100 * seed + 10 * _SPLIT_SEEDS[split]
+        said = speak([(language, pair.source) for pair in pairs], voice_seed, _VOICES[split], noisy)
+        plan += zip(pairs, said, strict=True)
+    return plan
+
+
+def _facts(plans: Mapping[str, Sequence[tuple[Pair, Utterance]]]) -> dict[str, Any]:
+    """Share of test rows whose source sentence, and whose English sentence, does not occur in training."""
+    sources = {(pair.language, pair.source) for pair, _ in plans["train"]}
+    english = {pair.english for pair, _ in plans["train"]}
+    test = [pair for pair, _ in plans["test"]]
+    return {
+        "test_sources_unseen": _share([(pair.language, pair.source) not in sources for pair in test]),
+        "test_translations_unseen": _share([pair.english not in english for pair in test]),
+        "voices": {split: sorted({said.voice.variant for _, said in plan}) for split, plan in plans.items()},
+    }
+
+
+def _share(flags: Sequence[bool]) -> float:
+    return round(sum(flags) / max(1, len(flags)), 4)
+
+
+def _name(utterance: Utterance) -> str:
+    """The clip's path inside the world."""
+    content = json.dumps(asdict(utterance), sort_keys=True, ensure_ascii=False)
+    return f"audio/{utterance.language}/{hashlib.sha256(content.encode()).hexdigest()[:16]}.flac"
+
+
+def _speak_one(task: tuple[Path, Utterance]) -> float:
+    """Write one clip unless it is there; its duration in seconds."""
+    out, utterance = task
+    path = out / _name(utterance)
+    if path.exists():
+        return float(soundfile.info(path).duration)
+    waveform = render(utterance)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{os.getpid()}.part")
+    soundfile.write(part, waveform, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+    part.replace(path)
+    return len(waveform) / SAMPLE_RATE
+
+
+def _speak_all(out: Path, utterances: Sequence[Utterance], workers: int) -> dict[Utterance, float]:
+    tasks = [(out, utterance) for utterance in utterances]
+    label = {"total": len(tasks), "description": "speaking", "unit": "clip"}
+    if workers < 2 or len(tasks) < 200:
+        durations = list(track(map(_speak_one, tasks), **label))  # type: ignore[arg-type]
+    else:
+        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+            durations = list(track(pool.map(_speak_one, tasks, chunksize=32), **label))  # type: ignore[arg-type]
+    return dict(zip(utterances, durations, strict=True))
+
+
+def _row(split: str, index: int, pair: Pair, said: Utterance, duration: float) -> dict[str, Any]:
+    return {
+        "id": f"demo-{split}-{pair.language}-{index:05d}",
+        "audio": _name(said),
+        "duration": round(duration, 3),
+        "source_language": pair.language,
+        "target_language": "en",
+        "transcript": pair.source,
+        "translation": pair.english,
+        "split": split,
+        "speaker": said.voice.identifier,
+        "provenance": "demo grammar, espeak-ng",
+    }
+
+
+def _write_lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    _write(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_suffix(path.suffix + ".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
