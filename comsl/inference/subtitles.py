@@ -1,0 +1,185 @@
+"""Results of translation -> text, JSON lines, SubRip, WebVTT and tab-separated values.
+
+Each format is a class with ``begin()``, ``file(result)`` and ``end()`` that return the strings to write, so that a long
+run is written as it goes. Where a file has both transcript and translation (``--task both``), text and tsv give both;
+subtitles show the translation, because two texts at once are more than anybody can read.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class SegmentResult:
+    """What was said between ``start`` and ``end`` seconds. A task that was not asked for leaves None."""
+
+    start: float
+    end: float
+    transcript: str | None = None
+    translation: str | None = None
+    score: float = math.nan
+    """Mean log-probability of a token of the translation, or of the transcript where there is no translation."""
+
+
+@dataclass(frozen=True)
+class FileResult:
+    """One recording. Without speech it has no segments and empty texts (None for what was not asked for)."""
+
+    file: str
+    source: str
+    target: str
+    duration: float
+    transcript: str | None = None
+    translation: str | None = None
+    segments: list[SegmentResult] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        """The translation, or the transcript where only that was asked for."""
+        return _shown(self.translation, self.transcript)
+
+
+class TextWriter:
+    """One line a file: the translation (or transcript); with both, the transcript, a tab and the translation."""
+
+    suffix = ".txt"
+
+    def begin(self) -> str:
+        return ""
+
+    def file(self, result: FileResult) -> str:
+        texts = [text for text in (result.transcript, result.translation) if text is not None]
+        return "\t".join(_one_line(text) for text in texts) + "\n"
+
+    def end(self) -> str:
+        return ""
+
+
+class JsonWriter(TextWriter):
+    """One JSON object a line and file."""
+
+    suffix = ".jsonl"
+
+    def file(self, result: FileResult) -> str:
+        return json.dumps(as_json(result), ensure_ascii=False, allow_nan=False) + "\n"
+
+
+class TsvWriter(TextWriter):
+    """A header, then one line a segment: file, start and end in seconds, transcript, translation.
+
+    Texts have their tabs and line ends turned into spaces; a file without speech has no line.
+    """
+
+    suffix = ".tsv"
+    columns = ("file", "start", "end", "transcript", "translation")
+
+    def begin(self) -> str:
+        return "\t".join(self.columns) + "\n"
+
+    def file(self, result: FileResult) -> str:
+        return "".join(
+            "\t".join(
+                (
+                    _one_line(result.file),
+                    f"{part.start:.3f}",
+                    f"{part.end:.3f}",
+                    _one_line(part.transcript or ""),
+                    _one_line(part.translation or ""),
+                )
+            )
+            + "\n"
+            for part in result.segments
+        )
+
+
+class SrtWriter(TextWriter):
+    """SubRip. The times of several files would overlap in one track, so every file begins anew at number 1."""
+
+    suffix = ".srt"
+
+    def file(self, result: FileResult) -> str:
+        cues: list[str] = []
+        for part in result.segments:
+            text = _one_line(_shown(part.translation, part.transcript))
+            if text:  # an empty cue would end the block early
+                times = f"{timestamp(part.start, ',')} --> {timestamp(part.end, ',')}"
+                cues.append(f"{len(cues) + 1}\n{times}\n{text}\n\n")
+        return "".join(cues)
+
+
+class VttWriter(TextWriter):
+    """WebVTT; ``&``, ``<`` and ``>`` are escaped, which takes care of ``-->`` within a text too."""
+
+    suffix = ".vtt"
+
+    def begin(self) -> str:
+        return "WEBVTT\n\n"
+
+    def file(self, result: FileResult) -> str:
+        cues = []
+        for part in result.segments:
+            text = escape_vtt(_one_line(_shown(part.translation, part.transcript)))
+            if text:
+                cues.append(f"{timestamp(part.start, '.')} --> {timestamp(part.end, '.')}\n{text}\n\n")
+        return "".join(cues)
+
+
+WRITERS: dict[str, type[TextWriter]] = {
+    "text": TextWriter,
+    "json": JsonWriter,
+    "srt": SrtWriter,
+    "vtt": VttWriter,
+    "tsv": TsvWriter,
+}
+
+
+def write_results(results: Sequence[FileResult], format: str) -> str:
+    """All of ``results`` in one string. The formats are the keys of ``WRITERS``."""
+    writer = WRITERS[format]()
+    return writer.begin() + "".join(writer.file(result) for result in results) + writer.end()
+
+
+def as_json(result: FileResult) -> dict[str, Any]:
+    """The object of the JSON format; seconds to the millisecond, scores to 4 places, NaN as null."""
+    return {
+        "file": result.file,
+        "source": result.source,
+        "target": result.target,
+        "duration": round(result.duration, 3),
+        "transcript": result.transcript,
+        "translation": result.translation,
+        "segments": [
+            {
+                "start": round(part.start, 3),
+                "end": round(part.end, 3),
+                "transcript": part.transcript,
+                "translation": part.translation,
+                "score": None if math.isnan(part.score) else round(part.score, 4),
+            }
+            for part in result.segments
+        ],
+    }
+
+
+def timestamp(seconds: float, decimal: str) -> str:
+    """``01:02:03.456``, hours always written, with the decimal mark of the format."""
+    milliseconds = round(seconds * 1000)
+    minutes, milliseconds = divmod(milliseconds, 60_000)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02d}:{minutes:02d}:{milliseconds // 1000:02d}{decimal}{milliseconds % 1000:03d}"
+
+
+def escape_vtt(text: str) -> str:
+    """Text of a WebVTT cue: the characters that would start markup or a timing line become entities."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _shown(translation: str | None, transcript: str | None) -> str:
+    return (translation if translation is not None else transcript) or ""
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,312 @@
+"""Audio files of any length -> translations, transcripts or both."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from comsl.data.audio import MIN_DURATION, SAMPLE_RATE, audio_duration, load_audio
+from comsl.errors import ComSLError, UsageError
+from comsl.inference.decode import DecodingOptions, Hypothesis, batch_by_length, decode_speech, feature_seconds
+from comsl.inference.inputs import AudioInput, FileError, expand_inputs
+from comsl.inference.segment import THRESHOLD, Segment, segment
+from comsl.inference.subtitles import FileResult, SegmentResult
+from comsl.languages import get_language
+from comsl.model import load_model
+from comsl.progress import track
+
+Task = Literal["translate", "transcribe", "both"]
+TASKS = ("translate", "transcribe", "both")
+MAX_DURATION = 28.0
+"""Seconds of the longest segment, where the model takes that much; a little under Whisper's 30."""
+WINDOW_BATCHES = 8
+"""Batches' worth of segments that are collected, over files, before they are sorted by length and decoded."""
+WITHOUT_SPACES = frozenset({"ja", "zh"})
+
+
+class ShippedModelMissing(ComSLError):
+    """The package lies here without the small model that belongs to it."""
+
+
+@dataclass
+class _Recording:
+    """A file on its way: its segments, and their texts as they come."""
+
+    file: str
+    duration: float
+    segments: list[Segment]
+    texts: dict[str, list[Hypothesis | None]] = field(default_factory=dict)
+
+    @property
+    def done(self) -> bool:
+        return all(text is not None for texts in self.texts.values() for text in texts)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One segment to decode."""
+
+    recording: _Recording
+    place: int
+    features: np.ndarray
+    seconds: float
+
+
+class Translator:
+    """A model with its processor, ready to translate files.
+
+    >>> translator = Translator.from_pretrained()
+    >>> for result in translator.translate(["clip.mp3"], source="de"):
+    ...     print(result.file, result.text if isinstance(result, FileResult) else result.message)
+    """
+
+    def __init__(self, model: Any, processor: Any) -> None:
+        self.model = model
+        self.processor = processor
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | Path | None = None,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> "Translator":
+        """Load a ComSL model.
+
+        Args:
+            path: hub id, model or run directory; None: the small model that ships with the package.
+            device: None: a CUDA GPU if there is one, else the CPU.
+            dtype: None: float32 on the CPU, bfloat16 (or float16 where the GPU lacks it) elsewhere.
+
+        Raises:
+            ComSLError: nothing there, or not a ComSL model.
+        """
+        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        if dtype is None:
+            dtype = torch.float32
+            if device.type == "cuda":
+                dtype = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        model: Any
+        model, processor = load_model(path if path is not None else shipped_model(), dtype)
+        return cls(model.to(device), processor)
+
+    def translate(
+        self,
+        files: str | Path | Iterable[str | Path],
+        source: str,
+        target: str = "en",
+        task: Task = "translate",
+        *,
+        batch_size: int = 8,
+        beam: int = 5,
+        decoding: DecodingOptions | None = None,
+        max_duration: float | None = None,
+        min_pause: float = 0.6,
+        threshold: float = THRESHOLD,
+        progress: bool = False,
+    ) -> Iterator[FileResult | FileError]:
+        """Translate or transcribe recordings.
+
+        Long recordings are cut into segments at pauses; segments of all files are decoded together, a window of some
+        batches at a time, so that memory does not grow with the number of files. What a file gives does not depend on
+        ``batch_size`` or on the other files.
+
+        Args:
+            files: files, directories, globs, "-"; see ``expand_inputs``.
+            source: language spoken.
+            target: language to translate into; plays no part in ``task="transcribe"``.
+            task: "translate", "transcribe" or "both".
+            decoding: further settings of the search; its ``beam`` and ``batch_size`` give way to the arguments.
+            max_duration: longest segment in seconds; None: 28, or what the model takes if that is less.
+            min_pause, threshold: see ``segment``.
+            progress: show seconds of audio done on stderr.
+
+        Returns:
+            One result an input, in input order; a file that cannot be used gives a ``FileError`` and the rest goes on.
+            Without speech the texts are empty.
+
+        Raises:
+            UsageError: unknown task, unknown language or one that the model lacks; before any file is opened.
+        """
+        if task not in TASKS:
+            raise UsageError(f"unknown task {task!r}: use one of {', '.join(TASKS)}")
+        source = self._language(source)
+        target = source if task == "transcribe" else self._language(target)
+        limit = min(MAX_DURATION if max_duration is None else max_duration, longest_clip(self.model, self.processor))
+        options = replace(decoding or DecodingOptions(), beam=beam, batch_size=batch_size)
+        inputs = expand_inputs(files)
+        job = _Job(self, source, target, task, options, (limit, min_pause, threshold))
+        return _with_progress(job.run(inputs), inputs) if progress else _results(job.run(inputs))
+
+    def _language(self, code: str) -> str:
+        """The code that the model calls the language by."""
+        self.processor.language_id(code)
+        return code if code in self.processor.languages else get_language(code).code
+
+
+@dataclass(frozen=True)
+class _Job:
+    translator: Translator
+    source: str
+    target: str
+    task: Task
+    options: DecodingOptions
+    cutting: tuple[float, float, float]
+
+    def run(self, inputs: list[AudioInput | FileError]) -> Iterator[tuple[float, list[FileResult | FileError]]]:
+        """(seconds of audio dealt with, results that have become ready), again and again."""
+        waiting: deque[_Recording | FileError] = deque()
+        rows: list[_Row] = []
+        window = WINDOW_BATCHES * self.options.batch_size
+        for entry in inputs:
+            recording = entry if isinstance(entry, FileError) else self._open(entry, rows)
+            waiting.append(recording)
+            spoken = sum(part.duration for part in recording.segments) if isinstance(recording, _Recording) else 0.0
+            silent = recording.duration - spoken if isinstance(recording, _Recording) else 0.0
+            yield max(0.0, silent), self._ready(waiting)
+            while len(rows) >= window:
+                yield from self._decode(rows[:window], waiting)
+                del rows[:window]
+        yield from self._decode(rows, waiting)
+
+    def _open(self, entry: AudioInput, rows: list[_Row]) -> _Recording | FileError:
+        """Load and cut one file; its segments are added to ``rows``."""
+        try:
+            waveform = load_audio(entry.read())
+            duration = len(waveform) / SAMPLE_RATE
+            if duration < MIN_DURATION:
+                shortest = f"nothing can be said in less than {1000 * MIN_DURATION:.0f} ms"
+                raise ComSLError(f"{entry.file}: {1000 * duration:.0f} ms of audio; {shortest}, record it again")
+            recording = _Recording(entry.file, duration, segment(waveform, *self.cutting))
+            features = [self.translator.processor.features(part.samples(waveform)) for part in recording.segments]
+        except ComSLError as error:
+            message = " ".join(str(error).split())
+            return FileError(entry.file, message if entry.file in message else f"{entry.file}: {message}")
+        tasks = ("transcribe", "translate") if self.task == "both" else (self.task,)
+        recording.texts = {task: [None] * len(features) for task in tasks}
+        parts = zip(features, recording.segments, strict=True)
+        rows += [_Row(recording, place, array, part.duration) for place, (array, part) in enumerate(parts)]
+        return recording
+
+    def _decode(
+        self, rows: list[_Row], waiting: deque[_Recording | FileError]
+    ) -> Iterator[tuple[float, list[FileResult | FileError]]]:
+        model, processor = self.translator.model, self.translator.processor
+        lengths = [feature_seconds(row.features, processor) for row in rows]
+        for batch in batch_by_length(lengths, self.options.batch_size, self.options.batch_seconds):
+            chosen = [rows[index] for index in batch]
+            for task in chosen[0].recording.texts:
+                features = [row.features for row in chosen]
+                texts = decode_speech(model, processor, features, self.source, self.target, task, self.options)
+                for row, text in zip(chosen, texts, strict=True):
+                    row.recording.texts[task][row.place] = text
+            yield sum(row.seconds for row in chosen), self._ready(waiting)
+
+    def _ready(self, waiting: deque[_Recording | FileError]) -> list[FileResult | FileError]:
+        """Take what is finished off the front, so that results keep the order of the input."""
+        ready: list[FileResult | FileError] = []
+        while waiting and (isinstance(waiting[0], FileError) or waiting[0].done):
+            first = waiting.popleft()
+            ready.append(first if isinstance(first, FileError) else self._result(first))
+        return ready
+
+    def _result(self, recording: _Recording) -> FileResult:
+        transcripts, translations = (recording.texts.get(task) for task in ("transcribe", "translate"))
+        segments = []
+        for place, part in enumerate(recording.segments):
+            transcript = transcripts[place] if transcripts is not None else None
+            translation = translations[place] if translations is not None else None
+            scored = translation or transcript
+            assert scored is not None
+            segments.append(
+                SegmentResult(
+                    part.start,
+                    part.end,
+                    transcript.text if transcript else None,
+                    translation.text if translation else None,
+                    scored.score,
+                )
+            )
+        return FileResult(
+            recording.file,
+            self.source,
+            self.target,
+            recording.duration,
+            _join([part.transcript for part in segments], self.source) if transcripts is not None else None,
+            _join([part.translation for part in segments], self.target) if translations is not None else None,
+            segments,
+        )
+
+
+def shipped_model() -> Path:
+    """Directory of the small model that comes with the package."""
+    path = Path(str(resources.files("comsl"))) / "demo" / "models" / "composite"
+    if not (path / "config.json").is_file():
+        raise ShippedModelMissing(
+            f"{path}: the model that ships with comsl is missing; install the package again, or name a model"
+        )
+    return path
+
+
+def longest_clip(model: Any, processor: Any) -> float:
+    """Seconds that both encoders have positions for, and that a fixed duration leaves room for."""
+    limits = [MAX_DURATION]
+    if model.max_duration is not None:
+        limits.append(model.max_duration)
+    if processor.fixed_duration is not None:
+        limits.append(processor.fixed_duration)
+    if model.config.text_config.model_type == "mbart":  # the others' positions are computed and have no end
+        seconds = 8.0
+        probe = processor.pad_features([processor.features(np.zeros(round(seconds * SAMPLE_RATE), np.float32))])
+        rate = float(model.adapted_lengths(probe["attention_mask"].to(model.device))) / seconds
+        limits.append((model.config.text_config.max_position_embeddings - 2) / rate)
+    return min(limits)
+
+
+def _join(texts: list[str | None], language: str) -> str:
+    return ("" if language in WITHOUT_SPACES else " ").join(text for text in texts if text)
+
+
+def _results(work: Iterator[tuple[float, list[FileResult | FileError]]]) -> Iterator[FileResult | FileError]:
+    for _, results in work:
+        yield from results
+
+
+def _with_progress(
+    work: Iterator[tuple[float, list[FileResult | FileError]]], inputs: list[AudioInput | FileError]
+) -> Iterator[FileResult | FileError]:
+    """The results, with a bar that counts seconds of audio."""
+    ready: deque[FileResult | FileError] = deque()
+
+    def seconds() -> Iterator[None]:
+        done = 0.0
+        for more, results in work:
+            ready.extend(results)
+            done += more
+            while done >= 1.0:
+                done -= 1.0
+                yield None
+
+    for _ in track(seconds(), total=_total_seconds(inputs), description="translating", unit="s of audio"):
+        while ready:
+            yield ready.popleft()
+    yield from ready
+
+
+def _total_seconds(inputs: list[AudioInput | FileError]) -> int | None:
+    total = 0.0
+    for entry in inputs:
+        if isinstance(entry, FileError):
+            continue
+        if entry.file == "-":
+            return None
+        try:
+            total += audio_duration(entry.file)
+        except ComSLError:
+            continue  # reported when its turn comes
+    return int(total)

@@ -1,0 +1,82 @@
+import json
+
+import pytest
+
+from comsl.inference.subtitles import FileResult, SegmentResult, escape_vtt, timestamp, write_results
+
+BOTH = FileResult(
+    file="talks/a b.mp3",
+    source="de",
+    target="en",
+    duration=3725.04,
+    transcript="Guten Morgen. A & B <i>",
+    translation="Good morning. A & B <i>",
+    segments=[
+        SegmentResult(0.0, 1.2345, "Guten Morgen.", "Good\tmorning.", -0.25),
+        SegmentResult(1.5, 2.0, "", "", -3.0),
+        SegmentResult(3661.9996, 3725.04, "A & B <i>", "A & B --> <i>", -1.0),
+    ],
+)
+SILENT = FileResult(file="silent.wav", source="de", target="en", duration=1.0, translation="")
+TRANSCRIPT = FileResult("c.wav", "es", "en", 2.0, transcript="hola", segments=[SegmentResult(0.1, 1.9, "hola")])
+
+
+def test_text():
+    assert write_results([BOTH, SILENT, TRANSCRIPT], "text") == (
+        "Guten Morgen. A & B <i>\tGood morning. A & B <i>\n\nhola\n"
+    )
+
+
+def test_srt():
+    assert write_results([BOTH, SILENT, TRANSCRIPT], "srt") == (
+        "1\n00:00:00,000 --> 00:00:01,234\nGood morning.\n\n"
+        "2\n01:01:02,000 --> 01:02:05,040\nA & B --> <i>\n\n"
+        "1\n00:00:00,100 --> 00:00:01,900\nhola\n\n"
+    )
+
+
+def test_vtt():
+    assert write_results([BOTH, SILENT], "vtt") == (
+        "WEBVTT\n\n"
+        "00:00:00.000 --> 00:00:01.234\nGood morning.\n\n"
+        "01:01:02.000 --> 01:02:05.040\nA &amp; B --&gt; &lt;i&gt;\n\n"
+    )
+
+
+def test_tsv():
+    assert write_results([BOTH, SILENT, TRANSCRIPT], "tsv") == (
+        "file\tstart\tend\ttranscript\ttranslation\n"
+        "talks/a b.mp3\t0.000\t1.234\tGuten Morgen.\tGood morning.\n"
+        "talks/a b.mp3\t1.500\t2.000\t\t\n"
+        "talks/a b.mp3\t3662.000\t3725.040\tA & B <i>\tA & B --> <i>\n"
+        "c.wav\t0.100\t1.900\thola\t\n"
+    )
+
+
+def test_json():
+    lines = write_results([SILENT, TRANSCRIPT], "json").splitlines()
+    assert lines[0] == (
+        '{"file": "silent.wav", "source": "de", "target": "en", "duration": 1.0, "transcript": null, '
+        '"translation": "", "segments": []}'
+    )
+    assert json.loads(lines[1])["segments"] == [
+        {"start": 0.1, "end": 1.9, "transcript": "hola", "translation": None, "score": None}
+    ]
+    segments = json.loads(write_results([BOTH], "json"))["segments"]
+    assert [(part["start"], part["end"], part["score"]) for part in segments] == [
+        (0.0, 1.234, -0.25),
+        (1.5, 2.0, -3.0),
+        (3662.0, 3725.04, -1.0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "00:00:00,000"), (59.9996, "00:01:00,000"), (3599.5, "00:59:59,500"), (360000.001, "100:00:00,001")],
+)
+def test_timestamps(seconds, text):
+    assert timestamp(seconds, ",") == text
+
+
+def test_escaping_keeps_a_text_from_ending_its_cue():
+    assert escape_vtt("a-->b &lt; <c.red>") == "a--&gt;b &amp;lt; &lt;c.red&gt;"
