@@ -22,7 +22,7 @@ import soundfile
 import soxr
 
 from comsl.data.errors import DataError
-from comsl.data.truncation import Bytes, find_truncation
+from comsl.data.truncation import WAV_SLACK, Bytes, Inspection, inspect
 
 SAMPLE_RATE = 16_000
 MIN_DURATION = 0.025
@@ -58,10 +58,10 @@ def load_audio(source: Source) -> Waveform:
     """
     name = _name(source)
     with _contents(source, name) as data:
-        reason = find_truncation(data)
-        if reason:
-            raise AudioError(f"{name}: the file is cut short ({reason}); copy or download it again")
-        pieces = _decode_soundfile(source, name)
+        inspection = inspect(data)
+        if inspection.cut_short:
+            raise AudioError(f"{name}: the file is cut short ({inspection.cut_short}); copy or download it again")
+        pieces = _decode_soundfile(source, name, inspection)
         if pieces is None:
             pieces = _decode_av(data, name)
     samples = [_resample(np.concatenate(chunks), rate) for rate, chunks in pieces if chunks]
@@ -77,9 +77,11 @@ def audio_duration(source: Source) -> float:
     """Seconds, from the header where it says so and by decoding otherwise. Raises AudioError as ``load_audio``."""
     name = _name(source)
     with _contents(source, name) as data:
+        inspection = inspect(data)
+        if inspection.seconds is not None:
+            return inspection.seconds
         with contextlib.suppress(soundfile.LibsndfileError, TypeError), _sound_file(source) as file:
-            # libsndfile estimates the length of MP3 without a header; wrong by a frame, but decoding costs 100 times.
-            if file.frames > 0:
+            if file.frames > 0 and _knows_length(file, inspection):
                 return file.frames / file.samplerate
         with contextlib.suppress(av.FFmpegError), _container(data) as container:
             stated = _stated_duration(container)
@@ -120,17 +122,27 @@ def _sound_file(source: Source) -> soundfile.SoundFile:
     return soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else str(source))
 
 
-def _decode_soundfile(source: Source, name: str) -> list[tuple[int, list[Waveform]]] | None:
+def _knows_length(file: soundfile.SoundFile, inspection: Inspection) -> bool:
+    """Whether libsndfile can be trusted with this file's length. MPEG audio in whatever wrapping it only estimates."""
+    checked = inspection.seconds is not None or not file.subtype.startswith("MPEG")
+    return checked and inspection.libsndfile_knows_length
+
+
+def _decode_soundfile(source: Source, name: str, inspection: Inspection) -> list[tuple[int, list[Waveform]]] | None:
     """[(rate, mono chunks)], or None if libsndfile does not know the format or fails on the way."""
+    chunks: list[Waveform] = []
     try:
         with _sound_file(source) as file:
-            chunks = [_mono(block.T) for block in file.blocks(_BLOCK, dtype="float32", always_2d=True)]
-            rate, frames, form = file.samplerate, file.frames, file.format
+            if not _knows_length(file, inspection):
+                return None
+            # Not file.blocks(), which hands out as many samples as announced, decoded or not.
+            while (block := file.read(_BLOCK, dtype="float32", always_2d=True)).size:
+                chunks.append(_mono(block.T))
+            rate, frames, is_mpeg = file.samplerate, file.frames, file.subtype.startswith("MPEG")
     except (soundfile.LibsndfileError, TypeError):  # TypeError: headerless ".raw", which needs a rate to be told
         return None
     there = sum(chunk.size for chunk in chunks)
-    # libsndfile only estimates the number of frames of MP3.
-    if there < frames and form != "MP3" and not form.startswith("MPEG"):
+    if there + WAV_SLACK * rate < frames and not is_mpeg:
         raise AudioError(
             f"{name}: the file is cut short or damaged (its header announces {frames:,} samples, {there:,} could be"
             " decoded); copy or download it again"

@@ -65,7 +65,7 @@ def log_mel(waveform: npt.NDArray[np.float32], n_mels: int = 80) -> npt.NDArray[
     window, filters = _constants(n_mels)
     padded = torch.nn.functional.pad(samples, (0, right))
     spectrum = torch.stft(padded, N_FFT, HOP, window=window, return_complex=True)[:, :-1]
-    power = torch.view_as_real(spectrum).square().sum(-1)  # abs() takes a root first, and most of the time with it
+    power = (spectrum.real.square() + spectrum.imag.square()).contiguous()  # abs() would take a root for nothing
     log_power = (filters @ power).clamp(min=1e-10).log10()
     log_power = torch.maximum(log_power, log_power.max() - 8.0)[:, :frames]
     return ((log_power + 4.0) / 4.0).contiguous().numpy()

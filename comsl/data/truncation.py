@@ -15,6 +15,7 @@ without a duration leaves a valid shorter file: nothing can tell.
 from __future__ import annotations
 
 import mmap
+from dataclasses import dataclass
 
 Bytes = bytes | mmap.mmap
 
@@ -32,19 +33,32 @@ _MP3_BITRATES = {  # kbit/s by bitrate index; layer III of MPEG 1 and of MPEG 2 
 _MP3_RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
 
 
-def find_truncation(data: Bytes) -> str | None:
-    """Why the file cannot be complete ("the header announces ..."), or None if nothing says so."""
+@dataclass(frozen=True)
+class Inspection:
+    """What the bytes of a file say without being decoded."""
+
+    cut_short: str | None = None
+    """Why the file cannot be complete ("its header announces ..."), or None if nothing says so."""
+    libsndfile_knows_length: bool = True
+    """False where libsndfile would take a guess for the length, and drop what lies beyond it or make up what does not:
+    MP3 without a Xing/Info header that counts its frames, and several Ogg streams one after the other."""
+    seconds: float | None = None
+    """Length, for MP3, whose frames were counted."""
+
+
+def inspect(data: Bytes) -> Inspection:
+    """Look a file's structure through."""
     magic = data[:12]
     if magic[:4] == b"RIFF" and magic[8:12] == b"WAVE":
-        return _wav(data)
+        return Inspection(_wav(data))
     if magic[:4] == b"OggS":
         return _ogg(data)
     if magic[:3] == b"ID3" or (len(magic) > 1 and magic[0] == 0xFF and magic[1] & 0xE0 == 0xE0):
         start = _after_id3(data)
-        if start + 2 > len(data):
-            return None
-        return _adts(data, start) if data[start + 1] & 0x06 == 0 else _mp3(data, start)
-    return None
+        if start + 2 <= len(data) and data[start + 1] & 0x06 == 0:
+            return Inspection(_adts(data, start))
+        return _mp3(data, start)
+    return Inspection()
 
 
 def wav_shortfall(data: Bytes) -> tuple[int, int, float] | None:
@@ -71,15 +85,19 @@ def _wav(data: Bytes) -> str | None:
     return None
 
 
-def _ogg(data: Bytes) -> str | None:
+def _ogg(data: Bytes) -> Inspection:
     position, size = 0, len(data)
+    is_chained = in_stream = False
     while data[position : position + 4] == b"OggS":
         segments = data[position + 26] if position + 27 <= size else 0
         table = data[position + 27 : position + 27 + segments]
+        starts_stream = position + 27 <= size and bool(data[position + 5] & 2)
+        is_chained |= in_stream and starts_stream
+        in_stream |= not starts_stream
         position += 27 + segments + sum(table)
         if position > size:
-            return "its last Ogg page is incomplete"
-    return None
+            return Inspection("its last Ogg page is incomplete")
+    return Inspection(libsndfile_knows_length=not is_chained)
 
 
 def _after_id3(data: Bytes) -> int:
@@ -115,6 +133,13 @@ def _mp3_frame(data: Bytes, position: int) -> int:
     return samples_by_8 * 1000 * kilobits // _MP3_RATES[version][rate_index] + (header >> 9 & 1)
 
 
+def _mp3_seconds(data: Bytes, position: int) -> float:
+    """Of the frame whose header stands at ``position``."""
+    header = int.from_bytes(data[position : position + 4], "big")
+    version = header >> 19 & 3
+    return (1152 if version == 3 else 576) / _MP3_RATES[version][header >> 10 & 3]
+
+
 def _xing_frames(data: Bytes, position: int, length: int) -> int | None:
     """Number of audio frames that the Xing/Info header in the file's first frame states."""
     frame = data[position : position + min(length, 200)]
@@ -136,21 +161,24 @@ def _next_mp3_frame(data: Bytes, position: int) -> int:
     return -1
 
 
-def _mp3(data: Bytes, start: int) -> str | None:
+def _mp3(data: Bytes, start: int) -> Inspection:
     position, size, frames = start, len(data), 0
     announced: int | None = None
+    seconds = 0.0
     while 0 <= position and position + 4 <= size:
         length = _mp3_frame(data, position)
         if length == 0:
             position = _next_mp3_frame(data, position)
             continue
+        if position + length > size:
+            return Inspection("its last MP3 frame is incomplete")
         if frames == 0:
             announced = _xing_frames(data, position, length)
-        if position + length > size:
-            return "its last MP3 frame is incomplete"
+        if frames > 0 or announced is None:
+            seconds += _mp3_seconds(data, position)
         position += length
         frames += 1
     # The header's own frame is not audio, but some writers count it.
     if announced is not None and frames < announced:
-        return f"its header announces {announced} MP3 frames, {max(frames - 1, 0)} are there"
-    return None
+        return Inspection(f"its header announces {announced} MP3 frames, {max(frames - 1, 0)} are there")
+    return Inspection(None, announced in (frames - 1, frames), seconds or None)

@@ -19,11 +19,16 @@ def write_sound(path: Path, waveform: np.ndarray, rate: int = 16_000, subtype: s
     return path
 
 
-def write_av(path: Path, waveform: np.ndarray, rate: int, codec: str, **options: str) -> Path:
-    """``waveform`` [samples] by FFmpeg, in the container of the suffix."""
+def write_av(
+    path: Path, waveform: np.ndarray, rate: int, codec: str, quality: int | None = None, **options: str
+) -> Path:
+    """``waveform`` [samples] by FFmpeg, in the container of the suffix; with ``quality`` at a variable bitrate."""
     with av.open(str(path), "w", options=options) as container:
         stream = container.add_stream(codec, rate=rate)
         stream.layout = "mono"
+        if quality is not None:
+            stream.codec_context.qscale = True
+            stream.codec_context.global_quality = 118 * quality  # FF_QP2LAMBDA
         frame = av.AudioFrame.from_ndarray(waveform[None], format="fltp", layout="mono")
         frame.sample_rate = rate
         resampler = av.AudioResampler(

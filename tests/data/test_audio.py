@@ -204,3 +204,41 @@ def test_files_of_this_test_are_what_they_say(tmp_path: Path) -> None:
     path = write_av(tmp_path / "a.m4a", tone(1), 16_000, "aac")
     with pytest.raises(soundfile.LibsndfileError):
         soundfile.SoundFile(str(path))
+
+
+@pytest.mark.parametrize("loud_first", [True, False])
+def test_variable_bitrate_mp3_without_header_is_read_to_its_end(tmp_path: Path, loud_first: bool) -> None:
+    """libsndfile guesses such a file's length from its first frames: a fifth or one and a half times of what it is."""
+    noise = (0.3 * np.random.default_rng(0).standard_normal(80_000)).astype(np.float32)
+    halves = [noise, np.zeros(80_000, np.float32)]
+    waveform = np.concatenate(halves if loud_first else halves[::-1])
+    path = write_av(tmp_path / "v.mp3", waveform, 16_000, "libmp3lame", quality=5, write_xing="0")
+    guess = soundfile.SoundFile(str(path)).frames
+    assert guess < 100_000 if loud_first else guess > 200_000
+    for source in (path, path.read_bytes()):
+        loaded = load_audio(source)
+        assert loaded.size == pytest.approx(160_000, abs=2000)
+        assert np.abs(loaded).max() < 2
+        start = 0 if loud_first else 80_000
+        assert loaded[start + 5000 : start + 75_000].std() > 0.2  # the codec leaves out the highest frequencies
+        assert loaded[85_000 - start : 155_000 - start].std() < 0.01
+        assert audio_duration(source) == pytest.approx(10, abs=0.12)
+
+
+@pytest.mark.parametrize(("name", "subtype"), [("a.mp3", None), ("a.ogg", "VORBIS"), ("a.ogg", "OPUS")])
+def test_files_one_after_the_other_are_read_to_the_last(tmp_path: Path, name: str, subtype: str | None) -> None:
+    """The first one's header speaks for itself alone."""
+    data = write_sound(tmp_path / name, tone(1), subtype=subtype).read_bytes()
+    loaded = load_audio(data + write_sound(tmp_path / name, tone(1.5), subtype=subtype).read_bytes())
+    assert loaded.size / 16_000 == pytest.approx(2.5, abs=0.2)  # each file adds its codec's padding
+    assert strongest_frequency(loaded) == pytest.approx(440, abs=2)
+    assert loaded[-16_000:-4000].std() == pytest.approx(0.3 / 2**0.5, rel=0.1)
+
+
+def test_samples_are_those_of_the_file_and_nothing_else(tmp_path: Path) -> None:
+    """The same bytes give the same samples, all of which were decoded from them."""
+    path = write_av(tmp_path / "n.mp3", tone(2), 16_000, "libmp3lame", write_xing="0")
+    first = load_audio(path)
+    assert np.abs(first).max() < 0.5
+    for _ in range(5):
+        np.testing.assert_array_equal(load_audio(path.read_bytes()), first)
