@@ -261,7 +261,7 @@ def longest_clip(model: Any, processor: Any) -> float:
     if processor.fixed_duration is not None:
         limits.append(processor.fixed_duration)
     if model.config.text_config.model_type == "mbart":  # the others' positions are computed and have no end
-        seconds = 8.0
+        seconds = min(8.0, *limits)
         probe = processor.pad_features([processor.features(np.zeros(round(seconds * SAMPLE_RATE), np.float32))])
         rate = float(model.adapted_lengths(probe["attention_mask"].to(model.device))) / seconds
         limits.append((model.config.text_config.max_position_embeddings - 2) / rate)

@@ -1,6 +1,7 @@
 """Speech for the tests: espeak-ng's, made once."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,13 @@ SENTENCES = (
 def say(text: str, variant: str = "", seconds: float = 0.0) -> np.ndarray:
     """German, with ``seconds`` of silence at both ends."""
     return synthesize(text, Voice("de", variant), silence=(seconds, seconds))
+
+
+def talkative(model: Any, processor: Any) -> None:
+    """Keep a random model from answering with special tokens only, which decode to nothing."""
+    silent = [*processor.tokenizer.all_special_ids, *processor.languages.values()]
+    model.text_model.final_logits_bias[0, silent] = -50.0
+    model.text_model.final_logits_bias[0, processor.eos_token_id] = -1.0
 
 
 @pytest.fixture(scope="session")

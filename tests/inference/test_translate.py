@@ -1,0 +1,182 @@
+import io
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from comsl.errors import UsageError
+from comsl.inference.decode import DecodingOptions
+from comsl.inference.inputs import FileError
+from comsl.inference.subtitles import FileResult
+from comsl.inference.translate import Translator, longest_clip, shipped_model
+from comsl.languages import UnknownLanguage
+from comsl.model import ComSLForConditionalGeneration, MissingLanguage
+from tests.inference.conftest import talkative
+from tests.tiny import tiny_comsl, tiny_mbart50
+
+SEARCH = DecodingOptions(max_new_tokens=8)
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "comsl"
+    model, processor = tiny_comsl(path)
+    talkative(model, processor)
+    model.save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def translator(directory):
+    return Translator.from_pretrained(directory, device="cpu")
+
+
+def run(translator, files, **settings):
+    settings = {"source": "de", "beam": 2, "decoding": SEARCH} | settings
+    return list(translator.translate(files, **settings))
+
+
+def test_one_file(translator, folder):
+    (result,) = run(translator, folder / "talk.wav")
+    assert isinstance(result, FileResult)
+    assert (result.file, result.source, result.target) == (str(folder / "talk.wav"), "de", "en")
+    assert result.transcript is None
+    assert len(result.segments) == 4
+    assert result.translation == " ".join(part.translation for part in result.segments if part.translation)
+    assert result.text == result.translation != ""
+    assert all(part.score < 0 and part.transcript is None for part in result.segments)
+    assert 1.0 < result.segments[0].end < result.segments[-1].end <= result.duration
+
+
+def test_order_and_batch_size(translator, folder):
+    """Results in input order, the same whatever the batches; good files among bad ones."""
+    names = ["d", "missing", "talk", "empty", "silence", "a", "text", "blip", "c", "short", "nan", "b", "talk"]
+    files = [folder / f"{name}.wav" for name in names]
+    results = run(translator, files)
+    assert [result.file for result in results] == [str(file) for file in files]
+    bad = {"missing", "empty", "text", "blip", "nan"}
+    assert [isinstance(result, FileError) for result in results] == [name in bad for name in names]
+    for result in results:
+        if isinstance(result, FileError):
+            assert result.message.startswith(f"{result.file}: ")
+            assert "\n" not in result.message
+    for batch_size in (1, 3, 50):
+        again = run(translator, files, batch_size=batch_size, progress=batch_size == 3)
+        for first, second in zip(results, again, strict=True):
+            if isinstance(first, FileError):
+                assert first == second
+                continue
+            assert first.translation == second.translation
+            assert [part.score for part in first.segments] == pytest.approx(
+                [part.score for part in second.segments], abs=1e-5
+            )
+    alone = run(translator, folder / "a.wav")[0]
+    assert alone.translation == results[5].translation
+
+
+def test_results_come_as_they_are_ready(translator, folder, monkeypatch):
+    """Files are read as the work goes on, not all of them first."""
+    from comsl.inference import translate
+
+    read = []
+    load = translate.load_audio
+    monkeypatch.setattr(translate, "load_audio", lambda source: read.append(source) or load(source))
+    results = translator.translate([folder / "a.wav"] * 40, "de", beam=1, batch_size=1, decoding=SEARCH)
+    assert read == []
+    next(results)
+    assert len(read) < 12
+
+
+@pytest.mark.parametrize("task", ["translate", "transcribe", "both"])
+def test_tasks(translator, folder, task):
+    speech, silence = run(translator, [folder / "a.wav", folder / "silence.wav"], task=task)
+    for result in (speech, silence):
+        assert (result.transcript is None) == (task == "translate")
+        assert (result.translation is None) == (task == "transcribe")
+        assert result.target == ("de" if task == "transcribe" else "en")
+    assert silence.segments == []
+    assert (silence.transcript or "") == (silence.translation or "") == ""
+    assert speech.text
+    if task == "both":
+        transcript = run(translator, folder / "a.wav", task="transcribe")[0].transcript
+        assert speech.transcript == transcript
+
+
+def test_stdin(translator, folder, monkeypatch):
+    stdin = SimpleNamespace(buffer=io.BytesIO((folder / "a.wav").read_bytes()), isatty=lambda: False)
+    monkeypatch.setattr("sys.stdin", stdin)
+    piped, missing = run(translator, ["-", "-"])  # the second finds stdin empty
+    assert piped.file == "-"
+    assert piped.translation == run(translator, folder / "a.wav")[0].translation
+    assert missing.message.startswith("-: ")
+
+
+def test_languages(translator, folder):
+    with pytest.raises(UnknownLanguage):
+        translator.translate(["missing.wav"], "deutschh")
+    with pytest.raises(MissingLanguage, match="de, en"):
+        translator.translate(["missing.wav"], "mdw")
+    with pytest.raises(UsageError, match="task"):
+        translator.translate(["missing.wav"], "de", task="sing")
+    assert next(iter(translator.translate([folder / "a.wav"], "zh-CN", beam=1, decoding=SEARCH))).source == "zh"
+
+
+def test_longest_clip(translator, tmp_path):
+    assert longest_clip(translator.model, translator.processor) == pytest.approx(126 / 12.5, rel=0.01)
+    model, processor = tiny_comsl(tmp_path / "long", adapter_strides=(2, 2, 2))
+    assert longest_clip(model, processor) == pytest.approx(126 / 6.25, rel=0.01)
+    model, processor = tiny_comsl(tmp_path / "fixed", fixed_duration=5.0)
+    assert longest_clip(model, processor) == pytest.approx(5.0)
+
+
+def test_long_speech_is_cut_to_what_the_model_takes(translator, sentences, tmp_path):
+    import numpy as np
+    import soundfile
+
+    sentence = np.concatenate([sentences[0], sentences[3]])
+    soundfile.write(tmp_path / "long.wav", np.tile(sentence, 4), 16_000)
+    (result,) = run(translator, tmp_path / "long.wav")
+    assert result.duration > 20
+    assert len(result.segments) >= 3
+    assert result.segments[0].start == 0
+    assert result.segments[-1].end == pytest.approx(result.duration)
+    assert all(part.end - part.start < 126 / 12.5 for part in result.segments)
+
+
+def test_model_in_half_precision_on_disk_runs_in_full_on_the_cpu(directory, tmp_path):
+    model = ComSLForConditionalGeneration.from_pretrained(directory).half()
+    model.save_pretrained(tmp_path)
+    from comsl.model import ComSLProcessor
+
+    ComSLProcessor.from_pretrained(directory).save_pretrained(tmp_path)
+    assert Translator.from_pretrained(tmp_path, device="cpu").model.dtype == torch.float32
+
+
+def test_wrong_models(tmp_path):
+    from comsl.errors import ComSLError
+
+    with pytest.raises(ComSLError, match="nowhere"):
+        Translator.from_pretrained(tmp_path / "nowhere")
+    with pytest.raises(ComSLError, match="not a ComSL model"):
+        Translator.from_pretrained(tiny_mbart50(tmp_path / "text"))
+
+
+def test_the_way_to_translation_imports_nothing_of_training():
+    check = "import sys, comsl.inference.translate; print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True, timeout=120)
+    loaded = set(done.stdout.split())
+    assert not loaded & {"datasets", "pandas", "pyarrow", "matplotlib", "sklearn", "sacrebleu", "jsonargparse", "peft"}
+
+
+@pytest.mark.skipif(
+    not os.path.isdir(os.path.join(os.path.dirname(__file__), "../../comsl/demo/models/composite")),
+    reason="the model that ships is not built yet",
+)
+def test_the_shipped_model_understands_german(folder):
+    translator = Translator.from_pretrained(shipped_model(), device="cpu")
+    (result,) = translator.translate([folder / "a.wav"], "de", task="both")
+    assert result.transcript
+    assert result.translation
