@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,17 @@ def test_contract_names_every_part() -> None:
     parts = {path.stem if path.suffix else path.name for path in (ROOT / "comsl").iterdir()} - {"__pycache__"}
     missing = {part for part in parts - {"__init__", "py"} if part not in contract}
     assert not missing, f"no layer for {sorted(missing)}"
+
+
+def test_the_wheel_holds_every_file_of_the_package() -> None:
+    """What is neither Python nor matched by package-data would be missing after ``pip install``."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    patterns = re.findall(r'"([^"]+)"', re.search(r"package-data\]\s*comsl = \[(.*?)\]", text, re.DOTALL)[1])  # type: ignore[index]
+    packed = {path for pattern in patterns for path in (ROOT / "comsl").glob(pattern)}
+    files = [path for path in (ROOT / "comsl").rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")]
+    assert [path for path in files if path not in packed] == []
+    folders = {path.parent for path in (ROOT / "comsl").rglob("*.py")}
+    assert [folder for folder in folders if not (folder / "__init__.py").is_file()] == []
 
 
 def test_importing_the_package_and_the_command_line_is_light() -> None:
