@@ -44,11 +44,25 @@ def section(kind: type, text: str) -> Any:
 
 
 @dataclass
+class NewPartConfiguration:
+    """Size of a random part, for languages that no public checkpoint suits."""
+
+    width: int = setting(192, "width of the part; its feed-forward layers are four times as wide")
+    encoder_layers: int = setting(3, "layers of the encoder")
+    decoder_layers: int = setting(3, "layers of the decoder (text part)")
+    heads: int = setting(4, "attention heads")
+    dropout: float = setting(0.1, "dropout")
+    vocabulary: int = setting(500, "sentencepiece pieces learnt from the training texts (text part)")
+
+
+@dataclass
 class ComposeConfiguration:
     """Makes the model out of two pretrained parts; leave out when `model` names a ComSL model."""
 
-    speech: str | None = setting(None, "speech encoder: hub id or directory (Whisper, wav2vec2, HuBERT, ...)")
-    text: str | None = setting(None, "text model: hub id or directory (mBART-50, M2M-100, NLLB-200)")
+    speech: str | None = setting(None, "speech encoder: hub id or directory (Whisper, wav2vec2, HuBERT, ...), or new")
+    text: str | None = setting(None, "text model: hub id or directory (mBART-50, M2M-100, NLLB-200), or new")
+    new_speech: NewPartConfiguration = section(NewPartConfiguration, "the random Whisper of `speech: new`")
+    new_text: NewPartConfiguration = section(NewPartConfiguration, "the random mBART of `text: new`")
     new_languages: dict[str, str | None] | list[str] = setting(
         {}, "language to add -> related language its token starts from; a list: those of the language table"
     )

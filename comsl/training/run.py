@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +23,11 @@ from comsl.objectives import JointModel, ObjectiveSet
 from comsl.progress import console
 from comsl.training.callbacks import RunLog
 from comsl.training.checkpoints import CheckpointFolder, average_checkpoints, copy_model_files
-from comsl.training.configuration import TrainConfiguration
+from comsl.training.configuration import ComposeConfiguration, TrainConfiguration
 from comsl.training.data import ctc_symbols, stage_data
 from comsl.training.development import METRICS, DevelopmentSet, choose_task
 from comsl.training.distributed import barrier
+from comsl.training.new_parts import named_or_new
 from comsl.training.run_directory import RunDirectory
 from comsl.training.trainer import JointTrainer
 
@@ -121,13 +123,21 @@ def build_trainer(
 
 def starting_model(configuration: TrainConfiguration) -> tuple[Any, ComSLProcessor]:
     """The model to train, in float32, and its processor: loaded, or composed of two parts."""
-    set_seed(configuration.seed)  # the adapter starts at random
     parts = configuration.compose
     if parts is None:
         return load_model(str(configuration.model), torch.float32)
+    with tempfile.TemporaryDirectory() as scratch:
+        speech, text = named_or_new(parts, configuration.data.train, configuration.seed, Path(scratch))
+        return _compose(configuration, parts, speech, text)
+
+
+def _compose(
+    configuration: TrainConfiguration, parts: ComposeConfiguration, speech: str, text: str
+) -> tuple[Any, ComSLProcessor]:
+    set_seed(configuration.seed)  # the adapter starts at random
     return compose(
-        str(parts.speech),
-        str(parts.text),
+        speech,
+        text,
         new_languages=parts.new_languages,
         languages=parts.languages,
         ctc_vocabulary=ctc_symbols(parts.ctc_vocabulary, configuration.data.train),
