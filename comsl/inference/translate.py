@@ -292,7 +292,7 @@ def _with_progress(
                 done -= 1.0
                 yield None
 
-    for _ in track(seconds(), total=_total_seconds(inputs), description="translating", unit="s of audio"):
+    for _ in track(seconds(), total=_total_seconds(inputs), description="translating seconds of audio", unit="s"):
         while ready:
             yield ready.popleft()
     yield from ready
