@@ -16,6 +16,7 @@ from comsl.training.checkpoints import (
     WRITE_ERRORS,
     CheckpointError,
     CheckpointFolder,
+    remove,
     weight_files,
 )
 from comsl.training.distributed import all_objects
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 MODEL = "model."
 TEACHER = "teacher."
+FSDP_WEIGHTS = ("pytorch_model_fsdp.bin", "pytorch_model_fsdp_0")
 OTHER_WEIGHTS = "objectives.safetensors"
 """Parameters of the joint model that are neither the model's nor the teacher's."""
 
@@ -78,7 +80,7 @@ class CheckpointingMixin:
     def _write_checkpoint(self, step: int) -> None:
         folder = str(self.checkpoints.unfinished(step))
         self.save_model(folder, _internal_call=True)
-        self._save_optimizer_and_scheduler(folder)  # type: ignore[attr-defined]
+        self._save_optimizer_and_scheduler(folder)
         self._save_scaler(folder)  # type: ignore[attr-defined]
         self._save_rng_state(folder)  # type: ignore[attr-defined]
         torch.save(self._progress_state(), self._progress_file(Path(folder)))
@@ -118,13 +120,23 @@ class CheckpointingMixin:
     # ----------------------------------------------------------------------------------------------------- loading
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        folder = Path(resume_from_checkpoint)
-        if self.is_fsdp_enabled:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
-            return
+        """The Trainer calls this before it wraps the model, but with FSDP after it, when whole tensors fit nowhere:
+        there :meth:`load_checkpoint` has been called already."""
+        if not self.is_fsdp_enabled:
+            self.load_checkpoint(Path(resume_from_checkpoint))
+
+    def load_checkpoint(self, folder: Path) -> None:
+        """Weights of a checkpoint into the joint model, which is not wrapped yet."""
         load_weights(self.joint.model, folder)
         if (folder / OTHER_WEIGHTS).is_file():
             self.joint.load_state_dict(load_file(folder / OTHER_WEIGHTS), strict=False)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)  # type: ignore[misc]
+        if self.is_fsdp_enabled and self.args.should_save:
+            # The weights in FSDP's own format, beside the ones in transformers' format that are loaded.
+            for name in FSDP_WEIGHTS:
+                remove(Path(output_dir) / name)
 
     def _progress_file(self, folder: Path) -> Path:
         return folder / f"progress_{self.args.process_index}.pt"

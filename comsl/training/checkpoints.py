@@ -28,7 +28,7 @@ OPTIMIZER = "optimizer.pt"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 # What only resuming needs: dropped from checkpoints that are kept for their weights.
-RESUME_ONLY = (OPTIMIZER, "optimizer_0", "pytorch_model_fsdp_0", "optimizer.bin", "pytorch_model_fsdp.bin", "scaler.pt")
+RESUME_ONLY = (OPTIMIZER, "optimizer.bin", "optimizer_0")  # of one process or DDP, and FSDP's two formats
 
 WRITE_ERRORS = (OSError, RuntimeError, SafetensorError)
 """What writing raises when the disk is full: torch and safetensors wrap the system's own error."""
@@ -48,12 +48,12 @@ class Checkpoint:
     @property
     def resumable(self) -> bool:
         """Whether the optimiser's state is still there."""
-        return any((self.path / name).exists() for name in ("optimizer.pt", "optimizer_0", "optimizer.bin"))
+        return any((self.path / name).exists() for name in RESUME_ONLY)
 
     def drop_resume_state(self) -> None:
         """Keep the weights, give the disk back the rest (about two thirds)."""
         for name in RESUME_ONLY:
-            _remove(self.path / name)
+            remove(self.path / name)
         sync_folder(self.path)
 
 
@@ -80,7 +80,7 @@ class CheckpointFolder:
     def begin(self, step: int) -> Path:
         """A new, empty folder to write the checkpoint of ``step`` into."""
         folder = self.unfinished(step)
-        _remove(folder)
+        remove(folder)
         folder.mkdir(parents=True)
         return folder
 
@@ -91,7 +91,7 @@ class CheckpointFolder:
         """Force the written files to disk and make the folder a checkpoint, in one rename."""
         folder, final = self.unfinished(step), self.path / f"step-{step:06d}"
         sync_tree(folder)
-        _remove(final)
+        remove(final)
         os.rename(folder, final)
         sync_folder(self.path)
         return Checkpoint(step, final)
@@ -101,7 +101,7 @@ class CheckpointFolder:
         if self.path.is_dir():
             for entry in self.path.iterdir():
                 if entry.name.startswith(UNFINISHED):
-                    _remove(entry)
+                    remove(entry)
 
     def keep(self, steps: set[int]) -> None:
         """Delete all other complete checkpoints; of the kept ones, only the latest stays resumable."""
@@ -116,7 +116,7 @@ class CheckpointFolder:
         # Renamed first: a kill in the middle must not leave half a checkpoint under a complete one's name.
         doomed = self.path / f"{UNFINISHED}{checkpoint.path.name}"
         os.rename(checkpoint.path, doomed)
-        _remove(doomed)
+        remove(doomed)
 
     def write_error(self, step: int, reason: BaseException) -> CheckpointError:
         """What to tell the user when the checkpoint of ``step`` could not be written."""
@@ -167,7 +167,8 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Delete a file or a folder, if it is there."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -60,6 +60,7 @@ class DevelopmentSet:
         with torch.no_grad():
             metrics = self._losses(trainer)
             if self.task != "loss":
+                self._make_features()  # in full precision, so before autocast
                 with trainer.full_parameters(), trainer.accelerator.autocast():
                     metrics |= self._generate(joint.model)
         return metrics
@@ -104,8 +105,18 @@ class DevelopmentSet:
 
     # -------------------------------------------------------------------------------------------------- generation
 
+    def _my_places(self) -> list[int]:
+        return list(range(rank(), len(self.rows), world_size()))
+
+    def _make_features(self) -> None:
+        """Once: the rows are the same every time."""
+        if self._features is None and self.task != "mt":
+            self._features = [
+                self.processor.features(load_audio(self.rows[place]["audio"])) for place in self._my_places()
+            ]
+
     def _generate(self, model: Any) -> dict[str, float]:
-        mine = list(range(rank(), len(self.rows), world_size()))
+        mine = self._my_places()
         hypotheses: dict[int, str] = {}
         if mine:
             hypotheses = dict(zip(mine, self._decode(model, [self.rows[place] for place in mine]), strict=True))
@@ -123,8 +134,7 @@ class DevelopmentSet:
             texts = [row["transcript"] for row in rows]
             found = decode_text(model, self.processor, texts, sources, targets, options)
         else:
-            if self._features is None:  # the same rows every time
-                self._features = [self.processor.features(load_audio(row["audio"])) for row in rows]
+            assert self._features is not None
             task = "translate" if self.task == "st" else "transcribe"
             found = decode_speech(model, self.processor, self._features, sources, targets, task, options)
         return [hypothesis.text for hypothesis in found]

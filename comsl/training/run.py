@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import errno
 import functools
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +18,19 @@ from transformers import set_seed
 from transformers.utils import logging as transformers_logging
 
 from comsl.data.manifest import load_manifest
-from comsl.errors import UsageError
+from comsl.errors import ComSLError, UsageError
 from comsl.model import ComSLProcessor, compose, load_model
 from comsl.model.loading import load_text_part
 from comsl.objectives import JointModel, ObjectiveSet
 from comsl.progress import console
 from comsl.training.callbacks import RunLog
-from comsl.training.checkpoints import CheckpointFolder, average_checkpoints, copy_model_files
+from comsl.training.checkpoints import (
+    WRITE_ERRORS,
+    CheckpointError,
+    CheckpointFolder,
+    average_checkpoints,
+    copy_model_files,
+)
 from comsl.training.configuration import ComposeConfiguration, TrainConfiguration
 from comsl.training.data import ctc_symbols, stage_data
 from comsl.training.development import METRICS, DevelopmentSet, choose_task
@@ -71,12 +79,32 @@ def train(configuration: TrainConfiguration) -> TrainResult:
     transformers_logging.disable_progress_bar()
     if state.is_main_process:
         run.start(configuration, state.num_processes, _device_name(state.device))
-    trainer = build_trainer(configuration, objectives, state.process_index, state.num_processes)
-    trainer.fit()
-    if state.is_main_process:
-        _finish(run, trainer, configuration)
+    with plain_errors(run.path):
+        trainer = build_trainer(configuration, objectives, state.process_index, state.num_processes)
+        trainer.fit()
+        if state.is_main_process:
+            _finish(run, trainer, configuration)
     barrier()
     return _result(run)
+
+
+@contextmanager
+def plain_errors(run: Path) -> Iterator[None]:
+    """One line for what goes wrong in a loader's process (torch adds that process's traceback) and on a full disk."""
+    try:
+        yield
+    except ComSLError as error:
+        lines = str(error).strip().splitlines()
+        if len(lines) > 1 and lines[0].startswith("Caught "):
+            raise type(error)(lines[-1].partition(": ")[2]) from error
+        raise
+    except WRITE_ERRORS as error:
+        if getattr(error, "errno", None) != errno.ENOSPC and "No space left on device" not in str(error):
+            raise
+        raise CheckpointError(
+            f"{run}: no space left on the disk; the last complete checkpoint is intact: make room and run the same "
+            "command to go on from there"
+        ) from error
 
 
 def build_trainer(

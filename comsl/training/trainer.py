@@ -143,6 +143,8 @@ class JointTrainer(CheckpointingMixin, Trainer):
                 self.checkpoints.keep(self._steps_to_keep())
             barrier()
         else:
+            if self.is_fsdp_enabled:
+                self.load_checkpoint(latest.path)
             self.train(resume_from_checkpoint=str(latest.path))
 
     def _at_its_end(self, checkpoint: Checkpoint) -> bool:
@@ -199,7 +201,7 @@ class JointTrainer(CheckpointingMixin, Trainer):
         return counts
 
     def training_step(self, model: nn.Module, inputs: Batch, num_items_in_batch: Any = None) -> Tensor:
-        self._freeze_or_thaw()
+        self._freeze_or_thaw(self.state.global_step)
         return super().training_step(model, inputs, num_items_in_batch)
 
     def compute_loss(
@@ -211,12 +213,12 @@ class JointTrainer(CheckpointingMixin, Trainer):
         loss = outputs.loss * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
 
-    def _freeze_or_thaw(self) -> None:
+    def _freeze_or_thaw(self, step: int) -> None:
         """The speech encoder learns from ``freeze_steps`` on; before, nothing is differentiated below it.
 
         DDP was built while everything was trainable and looks for unused parameters, so it takes part of either state.
         """
-        learns = self.state.global_step >= self.freeze_steps
+        learns = step >= self.freeze_steps
         parameters = dict(self.joint.model.speech_encoder.named_parameters())
         for name in self.speech_parameters:
             if parameters[name].requires_grad != learns:
@@ -241,6 +243,12 @@ class JointTrainer(CheckpointingMixin, Trainer):
                 eps=settings.eps,
             )
         return self.optimizer
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            # FSDP wants to find a state for everything that learns: what learned when the checkpoint was written.
+            self._freeze_or_thaw(self.state.global_step - 1)
+        super()._load_optimizer_and_scheduler(checkpoint)
 
     # -------------------------------------------------------------------------------------- logging and evaluation
 

@@ -1,0 +1,404 @@
+"""Whole stages on tiny models: composed, trained, killed, resumed, finished."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from accelerate import DistributedType, PartialState
+from safetensors.torch import load_file
+
+from comsl.errors import ComSLError, UsageError
+from comsl.inference.decode import DecodingOptions, decode_speech
+from comsl.model import load_model
+from comsl.objectives import ObjectiveSet
+from comsl.training import run as stages
+from comsl.training.callbacks import read_log
+from comsl.training.checkpoints import CheckpointError, CheckpointFolder
+from comsl.training.run import build_trainer, train
+from comsl.training.trainer import JointTrainer
+from tests.training.processes import in_child, kill_self, together
+from tests.training.world import build_world, stage
+
+RATES = ("speech_hours_per_hour", "tokens_per_second")
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="module")
+def joint_run(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished joint run."""
+    output = tmp_path_factory.mktemp("runs") / "joint"
+    assert train(stage(world, output)).steps == 6
+    return output
+
+
+def logged(run: Path) -> list[dict[str, Any]]:
+    return [{k: v for k, v in record.items() if k not in RATES} for record in read_log(run / "train_log.jsonl")]
+
+
+def final(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "model.safetensors")
+
+
+def test_a_run_directory(world: Path, joint_run: Path) -> None:
+    for name in ("config.yaml", "run.json", "train_log.jsonl", "curves.png", "tensorboard", "checkpoints"):
+        assert (joint_run / name).exists(), name
+    assert yaml.safe_load((joint_run / "config.yaml").read_text())["optimizer"]["betas"] == [0.9, 0.98]
+    record = json.loads((joint_run / "run.json").read_text())
+    assert record["finished"]
+    assert record["seed"] == 0
+    assert record["starts"][0]["versions"]["torch"] == torch.__version__
+    model, processor = load_model(joint_run)
+    features = [processor.features(torch.sin(torch.arange(8000) / 20).numpy())]
+    (hypothesis,) = decode_speech(model, processor, features, "de", "en", options=DecodingOptions(max_new_tokens=3))
+    assert len(hypothesis.tokens) <= 3
+    names = {name for record in logged(joint_run) for name in record}
+    assert {"asr", "st", "mt", "mt_teacher", "mtp", "erm", "dev_loss", "dev_bleu"} <= names
+
+
+def test_the_final_model_is_the_best_checkpoint(joint_run: Path) -> None:
+    result = json.loads((joint_run / "run.json").read_text())["result"]
+    best = CheckpointFolder(joint_run).at(result["best_step"])
+    assert best is not None
+    assert result["averaged"] == [best.step]
+    for name, tensor in load_file(best.path / "model.safetensors").items():
+        assert torch.equal(final(joint_run)[name], tensor)
+
+
+def test_a_finished_run_does_nothing(world: Path, joint_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in joint_run.rglob("*")}
+    result = train(stage(world, joint_run))
+    assert result.already_finished
+    assert result.steps == 6
+    assert {path: path.stat().st_mtime_ns for path in joint_run.rglob("*")} == before
+
+
+def test_other_settings_in_the_same_directory_are_named(world: Path, joint_run: Path) -> None:
+    changed = stage(world, joint_run, seed=1, optimizer__learning_rate=2e-3, data__num_workers=1)
+    with pytest.raises(UsageError, match=r"optimizer.learning_rate \(was .*, is .*\); seed \(was 0, is 1\)") as caught:
+        train(changed)
+    assert "num_workers" not in str(caught.value)
+
+
+def test_a_directory_with_a_model_is_not_overwritten(world: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UsageError, match="holds a model that no run made"):
+        train(stage(world, tmp_path))
+
+
+def test_nothing_depends_on_the_start(world: Path, joint_run: Path, tmp_path: Path) -> None:
+    """The same seed gives the same run, whatever happened in the process before."""
+    torch.rand(10)
+    train(stage(world, tmp_path))
+    assert logged(tmp_path) == logged(joint_run)
+    for name, tensor in final(joint_run).items():
+        assert torch.equal(final(tmp_path)[name], tensor), name
+
+
+def test_a_command_killed_from_outside(world: Path, joint_run: Path, tmp_path: Path) -> None:
+    """SIGKILL from another process, once a checkpoint is there; then the same command again."""
+    code = (
+        "import sys, yaml\n"
+        "from comsl.training.configuration import configuration_from\n"
+        "from comsl.training.run import train\n"
+        "train(configuration_from(yaml.safe_load(open(sys.argv[1]))))\n"
+    )
+    run = tmp_path / "run"
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(stage(world, run).to_yaml())
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-c", code, str(recipe)]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not CheckpointFolder(run).complete() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (run / "model.safetensors").exists()
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    assert logged(run) == logged(joint_run)
+    for name, tensor in final(joint_run).items():
+        assert torch.equal(final(run)[name], tensor), name
+    assert len(json.loads((run / "run.json").read_text())["starts"]) == 2
+
+
+def test_killed_while_finishing(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = stage(world, tmp_path, training__max_steps=2, training__average_last=2, training__save_steps=1)
+
+    def stop(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stages, "average_checkpoints", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(settings)
+    assert not (tmp_path / "model.safetensors").exists()
+    result = train(settings)
+    assert result.averaged == [1, 2]
+    parts = [load_file(item.path / "model.safetensors") for item in CheckpointFolder(tmp_path).complete()]
+    for name, tensor in final(tmp_path).items():
+        mean = sum(part[name].double() for part in parts) / 2
+        assert torch.equal(tensor, torch.as_tensor(mean).float()), name
+
+
+def test_mt_stage_then_joint_stage_with_its_model_and_teacher(world: Path, tmp_path: Path) -> None:
+    """Stage 1 needs no audio; stage 3 starts from its text model and is held near it."""
+    first = stage(
+        world,
+        tmp_path / "mt",
+        objectives={"mt": {"teacher_share": 0.0}},
+        data__train=str(world / "text.jsonl"),
+        data__max_batch_characters=80,
+        training__max_steps=4,
+    )
+    result = train(first)
+    assert result.metric == "bleu"
+    before, _ = load_model_of_parts(first)
+    after = final(tmp_path / "mt")
+    assert all(torch.equal(after[n], p) for n, p in before.items() if n.startswith(("speech_encoder", "adapter")))
+    assert not torch.equal(after["text_model.model.shared.weight"], before["text_model.model.shared.weight"])
+
+    second = stage(
+        world,
+        tmp_path / "joint",
+        compose={"speech": str(world / "speech"), "text": str(tmp_path / "mt")},
+        teacher=str(tmp_path / "mt"),
+        training__max_steps=2,
+    )
+    trainer = build_trainer(second, ObjectiveSet(second.objectives))
+    teacher = trainer.joint.teacher
+    assert not teacher.training
+    assert torch.equal(teacher.state_dict()["model.shared.weight"], after["text_model.model.shared.weight"])
+    assert train(second).steps == 2
+
+
+def load_model_of_parts(configuration: Any) -> tuple[dict[str, torch.Tensor], Any]:
+    model, processor = stages.starting_model(configuration)
+    return model.state_dict(), processor
+
+
+def test_asr_stage_with_ctc(world: Path, tmp_path: Path) -> None:
+    settings = stage(
+        world,
+        tmp_path,
+        objectives={"asr": {"weight": 1.0}, "ctc": {"weight": 0.3}},
+        compose__ctc_vocabulary="auto",
+        compose__adapter_strides=[2, 2],
+        training__max_steps=3,
+    )
+    result = train(settings)
+    assert result.metric == "wer"
+    model, processor = load_model(tmp_path)
+    assert model.ctc_head is not None
+    assert processor.ctc_vocabulary[0] == "<blank>"
+    assert " " in processor.ctc_vocabulary
+    assert "ctc" in logged(tmp_path)[0]
+
+
+def test_from_scratch(world: Path, tmp_path: Path) -> None:
+    objectives = {"st": {}, "asr": {}}
+    pretrained, _ = load_model_of_parts(stage(world, tmp_path, objectives=objectives))
+    settings = stage(world, tmp_path, objectives=objectives, reinitialize=True)
+    scratch = build_trainer(settings, ObjectiveSet(objectives)).joint.model
+    assert scratch.state_dict().keys() == pretrained.keys()
+    name = "text_model.model.encoder.layers.0.fc1.weight"
+    assert not torch.equal(scratch.state_dict()[name], pretrained[name])
+    assert scratch.state_dict()[name].std() < 0.1  # a tiny checkpoint's weights are four times as large
+    again = build_trainer(settings, ObjectiveSet(objectives)).joint.model
+    assert torch.equal(scratch.state_dict()[name], again.state_dict()[name])
+    with_teacher = {"mt": {"teacher_share": 0.2}}
+    with pytest.raises(UsageError, match="teacher: missing"):
+        train(stage(world, tmp_path / "t", objectives=with_teacher, reinitialize=True))
+
+
+def test_gradient_checkpointing_changes_no_gradient(world: Path, tmp_path: Path) -> None:
+    """And reaches the layers of both parts."""
+    gradients = []
+    for index, checkpointing in enumerate((False, True)):
+        settings = stage(world, tmp_path / str(index), training__gradient_checkpointing=checkpointing)
+        trainer = build_trainer(settings, ObjectiveSet(settings.objectives))
+        joint = trainer.joint.train()
+        on = {name for name, part in joint.model.named_modules() if getattr(part, "gradient_checkpointing", False)}
+        for part in ("speech_encoder.encoder", "text_model.model.encoder", "text_model.model.decoder"):
+            assert any(name.startswith(part) for name in on) == checkpointing, part
+        torch.manual_seed(0)
+        joint(next(iter(trainer.get_train_dataloader()))).loss.backward()
+        gradients.append({name: p.grad for name, p in joint.named_parameters() if p.grad is not None})
+    plain, checkpointed = gradients
+    assert plain.keys() == checkpointed.keys()
+    for name, gradient in plain.items():
+        torch.testing.assert_close(checkpointed[name], gradient, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("changes", [{"training__precision": "bf16"}, {"data__augment": {"speed": [0.9, 1.1]}}])
+def test_options_that_only_have_to_run(world: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+    settings = stage(
+        world,
+        tmp_path,
+        training__max_steps=2,
+        training__gradient_checkpointing=True,
+        freeze_speech_encoder=0.5,
+        **changes,
+    )
+    assert train(settings).steps == 2
+    assert all(tensor.dtype == torch.float32 for tensor in final(tmp_path).values())
+
+
+def train_rank(rank: int, world_size: int, world: str, output: str, fsdp: bool, kill_at: int | None = None) -> None:
+    if fsdp:
+        os.environ.update(
+            ACCELERATE_USE_FSDP="true",
+            FSDP_VERSION="2",
+            FSDP_AUTO_WRAP_POLICY="TRANSFORMER_BASED_WRAP",
+            FSDP_STATE_DICT_TYPE="FULL_STATE_DICT",
+        )
+        _offer_fsdp_on_cpus()
+    if kill_at is not None:
+        original = JointTrainer.training_step
+
+        def training_step(self: JointTrainer, *args: Any, **kwargs: Any) -> Any:
+            if self.state.global_step == kill_at:
+                kill_self()
+            assert self.is_fsdp_enabled == fsdp
+            return original(self, *args, **kwargs)
+
+        JointTrainer.training_step = training_step  # type: ignore[method-assign]
+    train(two_ranks_stage(Path(world), Path(output)))
+
+
+def _offer_fsdp_on_cpus() -> None:
+    """Accelerate offers FSDP for several GPUs only; torch's own works on CPUs, and that is what is tested here."""
+    original = PartialState.__init__
+
+    def init(self: PartialState, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        if self.distributed_type == DistributedType.MULTI_CPU:
+            self.distributed_type = DistributedType.MULTI_GPU
+
+    PartialState.__init__ = init  # type: ignore[method-assign]
+
+
+def two_ranks_stage(world: Path, output: Path) -> Any:
+    return stage(
+        world,
+        output,
+        training__max_steps=4,
+        training__eval_steps=2,
+        data__max_batch_seconds=1.0,
+        freeze_speech_encoder=0.5,
+    )
+
+
+def test_two_processes_run_a_whole_stage(world: Path, tmp_path: Path) -> None:
+    assert together(train_rank, 2, str(world), str(tmp_path), False) == [0, 0]
+    assert len([record for record in logged(tmp_path) if record["kind"] == "train"]) == 4
+    load_model(tmp_path)
+    record = json.loads((tmp_path / "run.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps({**record, "finished": False}))
+    with pytest.raises(UsageError, match="holds a run of 2 processes and this is one of 1"):
+        train(two_ranks_stage(world, tmp_path))
+
+
+@pytest.mark.slow
+def test_fsdp_runs_a_whole_stage_as_ddp_does(world: Path, tmp_path: Path) -> None:
+    """Frozen, thawed, evaluated by generation, killed and resumed under FSDP."""
+    ddp, fsdp = tmp_path / "ddp", tmp_path / "fsdp"
+    assert together(train_rank, 2, str(world), str(ddp), False) == [0, 0]
+    assert together(train_rank, 2, str(world), str(fsdp), True, 3) == [-9, -9]
+    assert CheckpointFolder(fsdp).latest() is not None
+    assert together(train_rank, 2, str(world), str(fsdp), True) == [0, 0]
+    for ours, theirs in zip(logged(fsdp), logged(ddp), strict=True):
+        assert ours.pop("kind") == theirs.pop("kind")
+        assert ours == pytest.approx(theirs, abs=1e-4)
+    load_model(fsdp)
+
+
+# ---------------------------------------------------------------------------------------------------------- bad input
+
+
+def test_bad_stages_are_named(world: Path, tmp_path: Path) -> None:
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"objectives": {"sd": {}}}, "unknown objective 'sd'; did you mean"),
+        ({"objectives": {"st": {"wight": 1}}}, "did you mean 'weight'"),
+        ({"data__train": str(world / "none.jsonl")}, "none.jsonl"),
+        ({"compose__speech": str(world / "none")}, "none"),
+        ({"teacher": str(world / "none")}, "none"),
+        ({"compose": None, "model": str(world / "speech")}, "not a ComSL model"),
+        ({"training__precision": "fp16"}, "training.precision: fp16 needs a GPU"),
+        ({"optimizer__warmup_steps": 6}, "optimizer.warmup_steps: 6 is not less than the 6 steps"),
+        ({"evaluation__task": "asr", "data__dev": str(world / "text.jsonl")}, "audio"),
+    ]
+    for number, (changes, message) in enumerate(cases):
+        with pytest.raises(ComSLError, match=message):
+            train(stage(world, tmp_path / str(number), **changes))
+
+
+def test_rows_without_what_a_task_needs_are_named(world: Path, tmp_path: Path) -> None:
+    lines = (world / "train.jsonl").read_text().splitlines()
+    row = json.loads(lines[0]) | {"translation": None, "audio": str(world / "0.wav")}
+    rows = [json.loads(line) | {"audio": str(world / json.loads(line)["audio"])} for line in lines[1:]]
+    manifest = tmp_path / "m.jsonl"
+    manifest.write_text("".join(json.dumps(item) + "\n" for item in [row, *rows]))
+    with pytest.raises(ComSLError, match="row-0.*translation"):
+        train(stage(world, tmp_path / "run", data__train=str(manifest)))
+
+
+def test_a_broken_clip_is_named_in_one_line(world: Path, tmp_path: Path) -> None:
+    """Though it is a worker process that reads it."""
+    broken = tmp_path / "broken.wav"
+    broken.write_text("no audio at all")
+    row = json.loads((world / "train.jsonl").read_text().splitlines()[0]) | {"audio": str(broken), "duration": 0.7}
+    (tmp_path / "m.jsonl").write_text(json.dumps(row) + "\n")
+    settings = stage(world, tmp_path / "run", data__train=str(tmp_path / "m.jsonl"), data__num_workers=1)
+    with pytest.raises(ComSLError, match=r"^row 'row-0'.*broken.wav") as caught:
+        train(settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_disk_full_while_finishing(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(stages, "copy_model_files", fail)
+    with pytest.raises(CheckpointError, match="no space left on the disk; the last complete checkpoint is intact"):
+        train(stage(world, tmp_path, objectives={"st": {}}, training__max_steps=2))
+    assert not (tmp_path / "model.safetensors").exists()
+    monkeypatch.undo()
+    assert train(stage(world, tmp_path, objectives={"st": {}}, training__max_steps=2)).steps == 2
+
+
+def test_a_run_whose_starting_model_was_exchanged(world: Path, tmp_path: Path) -> None:
+    from tests.tiny import tiny_mbart50
+
+    text = tmp_path / "text"
+    tiny_mbart50(text)
+    settings = stage(world, tmp_path / "run", compose__text=str(text), objectives={"st": {}})
+    assert in_child(_train_and_die, settings) == -9
+    tiny_mbart50(text, encoder_ffn_dim=40)
+    with pytest.raises(CheckpointError, match=r"step-000003: a checkpoint of another model.*use another output_dir"):
+        train(settings)
+
+
+def _train_and_die(settings: Any) -> None:
+    original = CheckpointFolder.keep
+
+    def keep(self: CheckpointFolder, steps: set[int]) -> None:
+        original(self, steps)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    CheckpointFolder.keep = keep  # type: ignore[method-assign]
+    train(settings)
