@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from comsl.training.callbacks import read_log
 from comsl.training.checkpoints import CheckpointError, CheckpointFolder
 from comsl.training.run import build_trainer, train
 from comsl.training.trainer import JointTrainer
+from tests.tiny import tiny_mbart50
 from tests.training.processes import in_child, kill_self, together
 from tests.training.world import build_world, stage
 
@@ -313,6 +315,59 @@ def test_two_processes_run_a_whole_stage(world: Path, tmp_path: Path) -> None:
         train(two_ranks_stage(world, tmp_path))
 
 
+class BothRanks:
+    """The batches that two ranks take at the same time, as one."""
+
+    def __init__(self, sampler: Any) -> None:
+        self.sampler = sampler
+
+    def set_epoch(self, epoch: int) -> None:
+        self.sampler.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        batches = self.sampler.epoch_batches(self.sampler.epoch)
+        return (first + second for first, second in zip(batches[::2], batches[1::2], strict=True))
+
+
+def train_split(rank: int, world_size: int, settings: Any) -> None:
+    trainer = build_trainer(settings, ObjectiveSet(settings.objectives), rank, 2)
+    if world_size == 1:
+        trainer.data.sampler = BothRanks(trainer.data.sampler)
+    trainer.fit()
+
+
+def test_two_processes_give_the_losses_of_one(world: Path, tmp_path: Path) -> None:
+    """All objectives on the real model: masks, lengths and counts included."""
+    text = tiny_mbart50(tmp_path / "text", dropout=0.0)
+
+    def settings(name: str) -> Any:
+        return stage(
+            world,
+            tmp_path / name,
+            compose__text=str(text),
+            data__dev=None,
+            data__max_batch_size=2,
+            training__max_steps=3,
+            training__save_steps=3,
+        )
+
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    assert in_child(train_split, 0, 1, settings("one")) == 0
+    assert together(train_split, 2, settings("two")) == [0, 0]
+    one, two = logged(tmp_path / "one"), logged(tmp_path / "two")
+    assert len(one) == 3
+    for ours, theirs in zip(two, one, strict=True):
+        assert ours.pop("kind") == theirs.pop("kind")
+        assert ours == pytest.approx(theirs, abs=1e-5)
+    weights = load_file(tmp_path / "one/checkpoints/step-000003/model.safetensors")
+    for name, tensor in load_file(tmp_path / "two/checkpoints/step-000003/model.safetensors").items():
+        torch.testing.assert_close(tensor, weights[name], atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.slow
 def test_fsdp_runs_a_whole_stage_as_ddp_does(world: Path, tmp_path: Path) -> None:
     """Frozen, thawed, evaluated by generation, killed and resumed under FSDP."""
@@ -382,8 +437,6 @@ def test_disk_full_while_finishing(world: Path, tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_run_whose_starting_model_was_exchanged(world: Path, tmp_path: Path) -> None:
-    from tests.tiny import tiny_mbart50
-
     text = tmp_path / "text"
     tiny_mbart50(text)
     settings = stage(world, tmp_path / "run", compose__text=str(text), objectives={"st": {}})
