@@ -112,7 +112,7 @@ def evaluate(
     caption = _draw_attention(decoders, records, rows, out) if "direct" in done else None
     scores = {
         "comsl": comsl.__version__,
-        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **{name: model_name(value) for name, value in models.items()},
         "manifests": [str(path) for path in manifest_paths(manifest)],
         "train_manifests": [str(path) for path in manifest_paths(train_manifest)],
