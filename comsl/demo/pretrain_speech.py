@@ -52,14 +52,14 @@ def ctc_text(text: str) -> str:
     return " ".join("".join(c for c in text.lower() if c in known).split())
 
 
-def train_tokenizer(out: Path, seed: int, vocabulary: int = 700) -> WhisperTokenizer:
+def train_tokenizer(out: Path, seed: int, lines_a_language: int, vocabulary: int = 700) -> WhisperTokenizer:
     """Byte-level BPE with Whisper's special tokens (but no timestamps), in Whisper's files."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=vocabulary, initial_alphabet=alphabet, show_progress=False)
-    lines = (f" {text}" for language in LANGUAGES for text in corpus.sentences(language, 3000, seed))
+    lines = (f" {text}" for language in LANGUAGES for text in corpus.sentences(language, lines_a_language, seed))
     tokenizer.train_from_iterator(lines, trainer)
     content = json.loads(tokenizer.to_str())["model"]
     (out / "vocab.json").write_text(json.dumps(content["vocab"], ensure_ascii=False))
@@ -73,24 +73,30 @@ def train_tokenizer(out: Path, seed: int, vocabulary: int = 700) -> WhisperToken
     return WhisperTokenizer.from_pretrained(out)
 
 
+def _id(tokenizer: WhisperTokenizer, token: str) -> int:
+    found = tokenizer.convert_tokens_to_ids(token)
+    assert isinstance(found, int)
+    return found
+
+
 def new_model(tokenizer: WhisperTokenizer) -> WhisperForConditionalGeneration:
     """Random weights; sinusoid positions in the encoder."""
-    end = tokenizer.convert_tokens_to_ids(_END)
+    end = _id(tokenizer, _END)
     config = WhisperConfig(
         vocab_size=len(tokenizer), num_mel_bins=80, d_model=_SIZES["d_model"],
         encoder_layers=_SIZES["encoder_layers"], decoder_layers=_SIZES["decoder_layers"],
         encoder_attention_heads=_SIZES["heads"], decoder_attention_heads=_SIZES["heads"],
         encoder_ffn_dim=4 * _SIZES["d_model"], decoder_ffn_dim=4 * _SIZES["d_model"], max_source_positions=1500,
         max_target_positions=128, dropout=0.05, init_std=0.05, pad_token_id=end, bos_token_id=end, eos_token_id=end,
-        decoder_start_token_id=tokenizer.convert_tokens_to_ids(_START),
+        decoder_start_token_id=_id(tokenizer, _START),
         suppress_tokens=None, begin_suppress_tokens=None,
     )  # fmt: skip
     model = WhisperForConditionalGeneration(config)
     model.generation_config = GenerationConfig(
         decoder_start_token_id=config.decoder_start_token_id, bos_token_id=end, eos_token_id=end, pad_token_id=end,
-        max_length=128, is_multilingual=True, no_timestamps_token_id=tokenizer.convert_tokens_to_ids(_NO_TIMES),
-        lang_to_id={f"<|{code}|>": tokenizer.convert_tokens_to_ids(f"<|{code}|>") for code in WHISPER_LANGUAGES},
-        task_to_id={task: tokenizer.convert_tokens_to_ids(f"<|{task}|>") for task in ("translate", "transcribe")},
+        max_length=128, is_multilingual=True, no_timestamps_token_id=_id(tokenizer, _NO_TIMES),
+        lang_to_id={f"<|{code}|>": _id(tokenizer, f"<|{code}|>") for code in WHISPER_LANGUAGES},
+        task_to_id={task: _id(tokenizer, f"<|{task}|>") for task in ("translate", "transcribe")},
     )  # fmt: skip
     return model
 
@@ -131,18 +137,20 @@ class Batches:
         self.mels = mels
         index = {c: i for i, c in enumerate(CTC_VOCABULARY)}
         self.characters = [[index[c] for c in ctc_text(u.text)] for u in utterances]
-        start, no_times = (tokenizer.convert_tokens_to_ids(t) for t in (_START, _NO_TIMES))
-        task, self.end = (tokenizer.convert_tokens_to_ids(t) for t in ("<|transcribe|>", _END))
-        languages = {code: tokenizer.convert_tokens_to_ids(f"<|{code}|>") for code in LANGUAGES}
+        start, no_times = (_id(tokenizer, t) for t in (_START, _NO_TIMES))
+        task, self.end = (_id(tokenizer, t) for t in ("<|transcribe|>", _END))
+        languages = {code: _id(tokenizer, f"<|{code}|>") for code in LANGUAGES}
         bodies = tokenizer([" " + u.text for u in utterances], add_special_tokens=False).input_ids
         self.prompts = [[start, languages[u.language], task, no_times] for u in utterances]
         self.tokens = [p + b for p, b in zip(self.prompts, bodies, strict=True)]
 
-    def order(self, rng: np.random.Generator, frames: int) -> list[np.ndarray]:
+    def order(self, rng: np.random.Generator, frames: int, shortest_first: bool = False) -> list[np.ndarray]:
         """One epoch: random batches of clips of similar length, at most `frames` mel frames with padding."""
         lengths = np.array([m.shape[1] for m in self.mels])
         order = np.argsort(lengths * rng.uniform(0.95, 1.05, len(lengths)))
-        batches, current, longest = [], [], 0
+        batches: list[np.ndarray] = []
+        current: list[int] = []
+        longest = 0
         for i in order:
             longest = max(longest, lengths[i])
             if current and longest * (len(current) + 1) > frames:
@@ -150,7 +158,7 @@ class Batches:
                 current, longest = [], lengths[i]
             current.append(i)
         batches.append(np.array(current))
-        return [batches[i] for i in rng.permutation(len(batches))]
+        return batches if shortest_first else [batches[i] for i in rng.permutation(len(batches))]
 
     def batch(self, rows: np.ndarray, rng: np.random.Generator | None = None) -> dict[str, Tensor]:
         """mel [B, M, T], mask [B, T], characters [B, C] padded with -100, ids and labels [B, N] padded with -100."""
@@ -227,9 +235,9 @@ def error_rates(
             written[row] = text.strip()
     rates = {}
     for language in (*LANGUAGES, "all"):
-        rows = [i for i, u in enumerate(utterances) if language in (u.language, "all")]
-        reference = [ctc_text(utterances[i].text) for i in rows]
-        rates[language] = round(100 * jiwer.cer(reference, [spelled[i] or " " for i in rows]), 2)
+        chosen = [i for i, u in enumerate(utterances) if language in (u.language, "all")]
+        reference = [ctc_text(utterances[i].text) for i in chosen]
+        rates[language] = round(100 * jiwer.cer(reference, [spelled[i] or " " for i in chosen]), 2)
     everything = [u.text for u in utterances]
     rates["decoder"] = round(100 * jiwer.cer(everything, [text or " " for text in written]), 2)
     return rates
@@ -238,21 +246,23 @@ def error_rates(
 def pretrain_speech(
     out: Path,
     utterances: int = 9_000,
-    epochs: float = 6.0,
+    epochs: float = 7.0,
     frames: int = 8_000,
     seed: int = 1,
     peak: float = 1.5e-3,
     workers: int = 2,
     cache: Path | None = None,
+    test_rows: int = 60,
 ) -> dict:
     """Train the speech part and save it to `out` (float16 weights). Returns the training log.
 
-    `cache` names a file that keeps the features of the training utterances for the next run.
+    `cache` names a file that keeps the features of the training utterances for the next run; `test_rows` are sentences
+    a language.
     """
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     started = time.monotonic()
-    tokenizer = train_tokenizer(out, seed)
+    tokenizer = train_tokenizer(out, seed, min(3000, utterances))
     texts = []
     for language in LANGUAGES:
         count = utterances // len(LANGUAGES)
@@ -260,8 +270,8 @@ def pretrain_speech(
         texts += [(language, text) for text in corpus.random_words(language, int(count * 0.12), seed)]
     spoken = speak(texts, seed)
     mels = corpus.features(spoken, workers, cache=cache)
-    test = speak([(x, t) for x in LANGUAGES for t in corpus.held_out(x, 60)], seed + 1, TEST_VARIANTS)
-    test_mels = corpus.features(test, workers, "speaking the test set")
+    test = speak([(x, t) for x in LANGUAGES for t in corpus.held_out(x)[:test_rows]], seed + 1, TEST_VARIANTS)
+    test_mels = corpus.features(test, workers, "speaking the test set", cache and cache.with_suffix(".test.npz"))
 
     recognizer = Recognizer(new_model(tokenizer))
     batches = Batches(spoken, mels, tokenizer)
@@ -270,7 +280,7 @@ def pretrain_speech(
     per_epoch = len(batches.order(np.random.default_rng(0), frames))
     steps = int(per_epoch * epochs)
     while len(plan) < steps:
-        plan += batches.order(rng, frames)
+        plan += batches.order(rng, frames, shortest_first=not plan)  # CTC finds its first alignments in short clips
     optimizer = torch.optim.AdamW(
         [p for p in recognizer.parameters() if p.requires_grad], lr=peak, betas=(0.9, 0.98), weight_decay=0.01
     )
@@ -280,12 +290,12 @@ def pretrain_speech(
     )
     log: dict = {
         "steps": steps, "utterances": len(texts), "hours": round(sum(m.shape[1] for m in mels) / 360_000, 2),
-        "epochs": epochs, "seed": seed, "history": [],
+        "epochs": epochs, "seed": seed, "test_rows": test_rows, "history": [],
     }  # fmt: skip
     for step, rows in enumerate(track(plan[:steps], description="speech part", unit="step"), 1):
         recognizer.train()
         with_decoder = step > steps * 0.45
-        ctc, entropy = losses(recognizer, batches.batch(rows, rng), with_decoder)
+        ctc, entropy = losses(recognizer, batches.batch(rows, rng if step > steps * 0.35 else None), with_decoder)
         (ctc + 0.3 * entropy).backward()
         nn.utils.clip_grad_norm_(recognizer.parameters(), 1.0)
         optimizer.step()
@@ -327,11 +337,12 @@ A Whisper-class model (transformers `WhisperForConditionalGeneration`, {log["par
 parameters of which the encoder {log["encoder_parameters"] / 1e6:.2f} M, float16). Random weights, then
 {log["steps"]} steps of about 80 seconds on {log["utterances"]} utterances ({log["hours"]} hours) of espeak-ng
 speech in German, Spanish, French, Welsh and English: sentences of the demo's grammar and, 12%, sequences of random
-words. CTC over characters on the encoder plus cross-entropy of the decoder. The encoder was trained at true lengths with masks, not on 30 seconds of padding; the
-decoder has no timestamps. It understands the demo's synthetic voices and vocabulary, not people.
+words. CTC over characters on the encoder plus cross-entropy of the decoder. The encoder was trained at true lengths
+with masks, not on 30 seconds of padding; the decoder has no timestamps. It understands the demo's synthetic voices and
+vocabulary, not people.
 
-Character error rate in percent on 300 held-out sentences spoken by voices never heard in training (greedy; CTC by
-language, then the decoder with case and punctuation): {rates}.
+Character error rate in percent on {5 * log["test_rows"]} held-out sentences spoken by voices never heard in training
+(greedy; CTC by language, then the decoder with case and punctuation): {rates}.
 
 `ctc_head.safetensors` and `ctc_vocabulary.json` are the CTC head. Made by `comsl demo --pretrain`;
 `training_log.json` is its log. Licence: Apache-2.0.

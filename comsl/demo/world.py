@@ -77,9 +77,9 @@ def build_world(
     }
     facts = {"sizes": sizes, "seed": seed, "dev_size": dev_size, "test_size": test_size, **_facts(plans)}
     done = out / "world.json"
-    manifests = [out / f"{split}.jsonl" for split in plans]
-    world = World(*manifests, facts=facts)
-    if done.exists() and json.loads(done.read_text()) == facts and all(path.exists() for path in manifests):
+    train, dev, test = (out / f"{split}.jsonl" for split in plans)
+    world = World(train, dev, test, facts)
+    if done.exists() and json.loads(done.read_text()) == facts and all(p.exists() for p in (train, dev, test)):
         return world
     out.mkdir(parents=True, exist_ok=True)
     everything = [utterance for plan in plans.values() for _, utterance in plan]

@@ -126,8 +126,9 @@ def _predicate(clause: Clause) -> list[str]:
 def _group(clause: Clause) -> list[str]:
     """Verb group with its negation and everything after it but the time."""
     early = [clause.time.forms["fr"]] if clause.time and clause.time.key in _EARLY else []
+    nonfinite: list[str] = []
     if clause.kind in ("state", "compare", "place"):
-        finite, nonfinite, rest = _finite(_AUXILIARIES["be"], clause.subject.person), [], _predicate(clause)
+        finite, rest = _finite(_AUXILIARIES["be"], clause.subject.person), _predicate(clause)
     else:
         finite, nonfinite = _verb(clause, "he" if clause.kind == "who_subject" else clause.subject.person)
         rest = noun_phrase(clause.object, clause.negated) if clause.object else []

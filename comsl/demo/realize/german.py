@@ -152,8 +152,9 @@ def _main(clause: Clause) -> list[str]:
     subject = noun_phrase(clause.subject, "nom")
     person = clause.subject.person
     front = _when(clause) if clause.fronted and not clause.question else []
+    bracket: list[str] = []
     if clause.kind in ("state", "compare", "place"):
-        finite, bracket = _finite(_AUXILIARIES["sein"], person), []
+        finite = _finite(_AUXILIARIES["sein"], person)
         middle = [*([] if front else _when(clause)), *_predicate(clause)]
     else:
         finite, bracket, _ = _verb(clause, person)

@@ -1,0 +1,93 @@
+"""Two steps of each pretraining: what is saved must be what transformers loads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForSeq2SeqLM, AutoProcessor, AutoTokenizer, WhisperForConditionalGeneration
+
+from comsl.demo import corpus
+from comsl.demo.pretrain import pretrain
+from comsl.demo.pretrain_speech import CTC_VOCABULARY, Recognizer, ctc_text, pretrain_speech
+from comsl.demo.pretrain_text import pretrain_text
+from comsl.errors import UsageError
+
+
+@pytest.fixture(scope="module")
+def text_part(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("text")
+    pretrain_text(out, steps=2, batch_size=4, pairs=40, test_rows=4)
+    return out
+
+
+@pytest.fixture(scope="module")
+def speech_part(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("speech")
+    pretrain_speech(out, utterances=30, epochs=1.0, workers=1, test_rows=1)
+    return out
+
+
+def test_text_part_loads_with_its_tokenizer(text_part: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(text_part, src_lang="de_DE")
+    model = AutoModelForSeq2SeqLM.from_pretrained(text_part)
+    assert model.dtype == torch.float16
+    assert model.config.vocab_size == len(tokenizer)
+    text = "Die Großmutter sieht den Bären nicht. Ŵyth tŷ; ¿qué? L'œuf à côté!"
+    ids = tokenizer(text).input_ids
+    assert tokenizer.unk_token_id not in ids
+    assert ids[0] == tokenizer.convert_tokens_to_ids("de_DE")
+    assert ids[-1] == tokenizer.eos_token_id
+    assert tokenizer.decode(ids, skip_special_tokens=True) == text
+    assert tokenizer.mask_token_id == len(tokenizer) - 1
+    log = json.loads((text_part / "training_log.json").read_text())
+    assert set(log["bleu"]) == {"de", "es", "fr"}
+    assert "Apache-2.0" in (text_part / "README.md").read_text()
+
+
+def test_speech_part_loads_and_transcribes_with_transformers_alone(speech_part: Path) -> None:
+    processor = AutoProcessor.from_pretrained(speech_part)
+    model = WhisperForConditionalGeneration.from_pretrained(speech_part)
+    assert model.dtype == torch.float16
+    text = " Mae'r tŷ yn fawr; L'œuf est à côté."
+    assert processor.tokenizer.decode(processor.tokenizer(text, add_special_tokens=False).input_ids) == text
+    inputs = processor(np.zeros(16_000, dtype=np.float32), sampling_rate=16_000, return_tensors="pt")
+    ids = model.float().generate(**inputs, language="de", task="transcribe", max_new_tokens=4)
+    assert isinstance(processor.batch_decode(ids)[0], str)
+
+
+def test_masked_decoder_equals_transformers_on_one_clip(speech_part: Path) -> None:
+    model = WhisperForConditionalGeneration.from_pretrained(speech_part, dtype=torch.float32).eval()
+    recognizer = Recognizer(model).eval()
+    generator = torch.Generator().manual_seed(0)
+    mel = torch.randn(2, 80, 120, generator=generator)
+    mask = torch.ones(2, 120, dtype=torch.long)
+    mask[1, 70:] = 0
+    ids = torch.randint(0, 500, (2, 7), generator=generator)
+    with torch.no_grad():
+        hidden, lengths = recognizer.encode(mel, mask)
+        logits = recognizer.decode(ids, hidden, lengths)
+        for row, length in enumerate(lengths.tolist()):
+            states = model.model.decoder(ids[row : row + 1], encoder_hidden_states=hidden[row : row + 1, :length])
+            expected = model.proj_out(states.last_hidden_state)[0]
+            torch.testing.assert_close(logits[row], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_ctc_text_and_vocabulary() -> None:
+    assert ctc_text("¿Quién ve al zorro?") == "quién ve al zorro"
+    assert ctc_text("L'œuf est là !") == "l'œuf est là"
+    letters = {c for language in ("de", "es", "fr", "cy", "en") for t in corpus.held_out(language) for c in t.lower()}
+    assert {c for c in letters if c.isalpha()} <= set(CTC_VOCABULARY)
+
+
+def test_training_text_leaves_out_what_is_held_out() -> None:
+    for language in ("de", "cy", "en"):
+        assert not set(corpus.held_out(language)) & set(corpus.sentences(language, 300, seed=1))
+
+
+def test_unknown_part() -> None:
+    with pytest.raises(UsageError, match="unknown part 'video'"):
+        pretrain(parts=("video",))
