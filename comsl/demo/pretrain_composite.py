@@ -49,7 +49,7 @@ def pretrain_composite(out: Path, parts: Path, work: Path, seed: int = 1, overri
     model.half().save_pretrained(out)
     processor.save_pretrained(out)
     measured = evaluate(out, world.test, work / "test", ("direct",), beam=5, batch_size=32, show=False)
-    translated, heard = measured.scores["systems"]["direct"], measured.scores["transcription"]["systems"]["direct"]
+    translated, heard = measured.scores["systems"]["direct"], measured.scores["transcription"]["direct"]
     log = {
         "bleu": {name: round(pair["bleu"]["score"], 2) for name, pair in translated["pairs"].items()},
         "signature": next(iter(translated["pairs"].values()))["bleu"]["signature"],
