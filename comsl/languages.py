@@ -92,6 +92,9 @@ COVOST_TARGETS: tuple[str, ...] = (
 )  # fmt: skip
 """Languages that CoVoST 2 translates English into."""
 
+WITHOUT_SPACES = frozenset({"zh", "ja"})
+"""Codes of the languages that are written without spaces between words."""
+
 _EXTRA_SPELLINGS = {"zh_hans": "zh", "cmn": "zh", "farsi": "fa", "slovene": "sl", "mandarin": "zh", "embosi": "mdw"}
 
 

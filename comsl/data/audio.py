@@ -73,6 +73,17 @@ def load_audio(source: Source) -> Waveform:
     return waveform
 
 
+def load_clip(source: Source) -> Waveform:
+    """``load_audio`` for a model: AudioError as well where the clip is shorter than ``MIN_DURATION``."""
+    waveform = load_audio(source)
+    if waveform.size < MIN_DURATION * SAMPLE_RATE:
+        raise AudioError(
+            f"{_name(source)}: {1000 * waveform.size / SAMPLE_RATE:.0f} ms of audio; at least"
+            f" {1000 * MIN_DURATION:.0f} ms are needed: record it again or leave it out"
+        )
+    return waveform
+
+
 def audio_duration(source: Source) -> float:
     """Seconds, from the header where it says so and by decoding otherwise. Raises AudioError as ``load_audio``."""
     name = _name(source)
@@ -111,9 +122,7 @@ def _contents(source: Source, name: str) -> Iterator[Bytes]:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             yield data
     except FileNotFoundError:
-        raise AudioError(
-            f"{name}: no such file; check the path, and that relative ones start at the manifest"
-        ) from None
+        raise AudioError(f"{name}: no such file; check the path") from None
     except OSError as error:
         raise AudioError(f"{name}: cannot be read ({error.strerror or error})") from None
 

@@ -20,11 +20,9 @@ from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.significance import PairedTest
 
 from comsl.errors import ComSLError, UsageError
-from comsl.languages import LANGUAGES, LEVELS, get_language
+from comsl.languages import LANGUAGES, LEVELS, WITHOUT_SPACES, get_language
 
 BOOTSTRAP_SAMPLES = 1000
-WITHOUT_SPACES = ("zh", "ja")
-"""Written without spaces between words: their "word" error rate counts characters, as is usual."""
 
 
 class ScoringError(ComSLError):
@@ -182,7 +180,7 @@ def word_error_rate(
 
     Args:
         hypotheses, references: one string a row; a blank hypothesis is all deletions.
-        language: Chinese and Japanese are counted by characters, in the WER as well.
+        language: those of ``WITHOUT_SPACES`` are counted by characters, in the WER as well.
         normaliser: key of ``NORMALISERS``, applied to both sides.
 
     Raises:

@@ -10,8 +10,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from comsl.data.audio import MIN_DURATION, SAMPLE_RATE, audio_duration, load_audio
+from comsl.data.audio import SAMPLE_RATE, audio_duration, load_clip
 from comsl.errors import ComSLError, UsageError
+from comsl.inference.clips import join_texts, longest_clip
 from comsl.inference.decode import DecodingOptions, Hypothesis, batch_by_length, decode_speech, feature_seconds
 from comsl.inference.inputs import AudioInput, FileError, expand_inputs
 from comsl.inference.segment import THRESHOLD, Segment, segment
@@ -22,11 +23,8 @@ from comsl.progress import track
 
 Task = Literal["translate", "transcribe", "both"]
 TASKS = ("translate", "transcribe", "both")
-MAX_DURATION = 28.0
-"""Seconds of the longest segment, where the model takes that much; a little under Whisper's 30."""
 WINDOW_BATCHES = 8
 """Batches' worth of segments that are collected, over files, before they are sorted by length and decoded."""
-WITHOUT_SPACES = frozenset({"ja", "zh"})
 
 
 class ShippedModelMissing(ComSLError):
@@ -137,7 +135,8 @@ class Translator:
             raise UsageError(f"unknown task {task!r}: use one of {', '.join(TASKS)}")
         source = self._language(source)
         target = source if task == "transcribe" else self._language(target)
-        limit = min(MAX_DURATION if max_duration is None else max_duration, longest_clip(self.model, self.processor))
+        limit = longest_clip(self.model, self.processor)
+        limit = limit if max_duration is None else min(limit, max_duration)
         options = replace(decoding or DecodingOptions(), beam=beam, batch_size=batch_size)
         inputs = expand_inputs(files)
         job = _Job(self, source, target, task, options, (limit, min_pause, threshold))
@@ -177,12 +176,8 @@ class _Job:
     def _open(self, entry: AudioInput, rows: list[_Row]) -> _Recording | FileError:
         """Load and cut one file; its segments are added to ``rows``."""
         try:
-            waveform = load_audio(entry.read())
-            duration = len(waveform) / SAMPLE_RATE
-            if duration < MIN_DURATION:
-                shortest = f"nothing can be said in less than {1000 * MIN_DURATION:.0f} ms"
-                raise ComSLError(f"{entry.file}: {1000 * duration:.0f} ms of audio; {shortest}, record it again")
-            recording = _Recording(entry.file, duration, segment(waveform, *self.cutting))
+            waveform = load_clip(entry.read())
+            recording = _Recording(entry.file, len(waveform) / SAMPLE_RATE, segment(waveform, *self.cutting))
             features = [self.translator.processor.features(part.samples(waveform)) for part in recording.segments]
         except ComSLError as error:
             message = " ".join(str(error).split())
@@ -237,8 +232,8 @@ class _Job:
             self.source,
             self.target,
             recording.duration,
-            _join([part.transcript for part in segments], self.source) if transcripts is not None else None,
-            _join([part.translation for part in segments], self.target) if translations is not None else None,
+            join_texts([part.transcript for part in segments], self.source) if transcripts is not None else None,
+            join_texts([part.translation for part in segments], self.target) if translations is not None else None,
             segments,
         )
 
@@ -251,25 +246,6 @@ def shipped_model() -> Path:
             f"{path}: the model that ships with comsl is missing; install the package again, or name a model"
         )
     return path
-
-
-def longest_clip(model: Any, processor: Any) -> float:
-    """Seconds that both encoders have positions for, and that a fixed duration leaves room for."""
-    limits = [MAX_DURATION]
-    if model.max_duration is not None:
-        limits.append(model.max_duration)
-    if processor.fixed_duration is not None:
-        limits.append(processor.fixed_duration)
-    if model.config.text_config.model_type == "mbart":  # the others' positions are computed and have no end
-        seconds = min(8.0, *limits)
-        probe = processor.pad_features([processor.features(np.zeros(round(seconds * SAMPLE_RATE), np.float32))])
-        rate = float(model.adapted_lengths(probe["attention_mask"].to(model.device))) / seconds
-        limits.append((model.config.text_config.max_position_embeddings - 2) / rate)
-    return min(limits)
-
-
-def _join(texts: list[str | None], language: str) -> str:
-    return ("" if language in WITHOUT_SPACES else " ").join(text for text in texts if text)
 
 
 def _results(work: Iterator[tuple[float, list[FileResult | FileError]]]) -> Iterator[FileResult | FileError]:

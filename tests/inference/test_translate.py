@@ -11,7 +11,7 @@ from comsl.errors import UsageError
 from comsl.inference.decode import DecodingOptions
 from comsl.inference.inputs import FileError
 from comsl.inference.subtitles import FileResult
-from comsl.inference.translate import Translator, longest_clip, shipped_model
+from comsl.inference.translate import Translator, shipped_model
 from comsl.languages import UnknownLanguage
 from comsl.model import ComSLForConditionalGeneration, MissingLanguage
 from tests.inference.conftest import talkative
@@ -82,8 +82,8 @@ def test_results_come_as_they_are_ready(translator, folder, monkeypatch):
     from comsl.inference import translate
 
     read = []
-    load = translate.load_audio
-    monkeypatch.setattr(translate, "load_audio", lambda source: read.append(source) or load(source))
+    load = translate.load_clip
+    monkeypatch.setattr(translate, "load_clip", lambda source: read.append(source) or load(source))
     results = translator.translate([folder / "a.wav"] * 40, "de", beam=1, batch_size=1, decoding=SEARCH)
     assert read == []
     next(results)
@@ -122,14 +122,6 @@ def test_languages(translator, folder):
     with pytest.raises(UsageError, match="task"):
         translator.translate(["missing.wav"], "de", task="sing")
     assert next(iter(translator.translate([folder / "a.wav"], "zh-CN", beam=1, decoding=SEARCH))).source == "zh"
-
-
-def test_longest_clip(translator, tmp_path):
-    assert longest_clip(translator.model, translator.processor) == pytest.approx(126 / 12.5, rel=0.01)
-    model, processor = tiny_comsl(tmp_path / "long", adapter_strides=(2, 2, 2))
-    assert longest_clip(model, processor) == pytest.approx(126 / 6.25, rel=0.01)
-    model, processor = tiny_comsl(tmp_path / "fixed", fixed_duration=5.0)
-    assert longest_clip(model, processor) == pytest.approx(5.0)
 
 
 def test_long_speech_is_cut_to_what_the_model_takes(translator, sentences, tmp_path):
