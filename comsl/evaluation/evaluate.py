@@ -17,14 +17,15 @@ from comsl.errors import ComSLError, UsageError
 from comsl.evaluation.curves import read_curves
 from comsl.evaluation.lookup import Lookup
 from comsl.evaluation.metrics import BOOTSTRAP_SAMPLES, NORMALISERS
-from comsl.evaluation.provenance import decoding_settings, git_commit, model_name, versions
 from comsl.evaluation.records import ATTENTION, SCORES, Record, RecordLog, write_json
 from comsl.evaluation.report import render, write_html
 from comsl.evaluation.rows import Manifest, ManifestRows, manifest_paths
 from comsl.evaluation.scoring import direction, transcription_scores, translation_scores, unseen_rows
+from comsl.evaluation.settings import decoding_settings, model_name
 from comsl.evaluation.systems import LOOKUP, ROLES, SYSTEMS, TASKS, Decoder, SystemRunner, load_decoder, record
 from comsl.inference.decode import DecodingOptions, Hypothesis
 from comsl.progress import console, track
+from comsl.provenance import git_commit, versions
 
 
 @dataclass(frozen=True)

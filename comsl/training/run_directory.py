@@ -15,16 +15,14 @@ import json
 import os
 import platform
 import shutil
-import subprocess
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from comsl import __version__
 from comsl.errors import ComSLError, UsageError
+from comsl.provenance import git_commit, versions
 from comsl.training.checkpoints import write_atomically
 from comsl.training.configuration import TrainConfiguration
 from comsl.training.recipe import flatten
@@ -32,7 +30,6 @@ from comsl.training.recipe import flatten
 CONFIGURATION = "config.yaml"
 RECORD = "run.json"
 FINAL = ".final"
-PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "sentencepiece", "sacrebleu", "numpy")
 
 HARMLESS = ("output_dir", "data.num_workers", "training.wandb")
 """Keys that may change between two starts of one run: they do not change what it computes."""
@@ -101,7 +98,8 @@ class RunDirectory:
         if not (self.path / CONFIGURATION).is_file():
             write_atomically(self.path / CONFIGURATION, configuration.to_yaml())
         record = self.record
-        starts = [*record.get("starts", []), environment() | {"device": device}]
+        start = {"versions": versions(), "platform": platform.platform(), "commit": git_commit(), "device": device}
+        starts = [*record.get("starts", []), start]
         self._write({**record, "seed": configuration.seed, "processes": processes, "starts": starts, "finished": False})
 
     def finish(self, build: Callable[[Path], None], result: dict[str, Any]) -> None:
@@ -120,30 +118,3 @@ class RunDirectory:
 
     def _write(self, record: dict[str, Any]) -> None:
         write_atomically(self.path / RECORD, json.dumps(record, indent=2) + "\n")
-
-
-def environment() -> dict[str, Any]:
-    """Versions and, where the code is in a git repository, its commit."""
-    versions = {"python": platform.python_version(), "comsl": __version__}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return {"versions": versions, "platform": platform.platform(), "commit": git_commit()}
-
-
-def git_commit() -> str | None:
-    """Commit of this code, with ``+`` behind it if files were changed since; None outside a repository."""
-
-    def git(*words: str) -> str:
-        folder = str(Path(__file__).parent)
-        done = subprocess.run(["git", "-C", folder, *words], capture_output=True, text=True, timeout=10, check=True)
-        return done.stdout.strip()
-
-    try:
-        if not git("ls-files", "--error-unmatch", __file__):
-            return None
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.SubprocessError):
-        return None

@@ -1,19 +1,14 @@
-"""Where numbers come from: settings, versions, commit."""
+"""What hypotheses depend on, so that none are taken over that other settings made."""
 
 from __future__ import annotations
 
-import platform
-import subprocess
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import comsl
 from comsl.evaluation.rows import Manifest, manifest_paths
 from comsl.inference.decode import DecodingOptions
-
-LIBRARIES = ("torch", "transformers", "sacrebleu", "jiwer", "numpy")
+from comsl.provenance import versions
 
 
 def decoding_settings(
@@ -49,23 +44,3 @@ def model_name(model: Any) -> str | None:
     if model is None:
         return None
     return str(model) if isinstance(model, str | Path) else type(model).__name__
-
-
-def versions() -> dict[str, str]:
-    return {
-        "python": platform.python_version(),
-        "comsl": comsl.__version__,
-        **{name: version(name) for name in LIBRARIES},
-    }
-
-
-def git_commit() -> str | None:
-    """Of this package, where it runs from a checkout."""
-    root = Path(comsl.__file__).resolve().parents[1]
-    if not (root / ".git").exists():
-        return None
-    try:
-        command = ["git", "-C", str(root), "rev-parse", "HEAD"]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
