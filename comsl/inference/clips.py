@@ -1,6 +1,7 @@
 """What translating files and evaluating a manifest have to agree on: how long a clip may be, how texts are joined."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -36,8 +37,6 @@ def join_texts(texts: Iterable[str | None], language: str) -> str:
         texts: in the order spoken; None and "" (nothing said) leave no gap.
         language: code of the language that the texts are in; spaces for one that is not in the table.
     """
-    try:
+    with suppress(UnknownLanguage):
         language = get_language(language).code
-    except UnknownLanguage:
-        pass
     return ("" if language in WITHOUT_SPACES else " ").join(text for text in texts if text)
