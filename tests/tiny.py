@@ -190,8 +190,7 @@ def tiny_comsl(directory: str | Path, *, seed: int = 0, **changes: Any) -> tuple
     from comsl.model import compose
 
     parts = Path(f"{directory}-parts")
-    torch.manual_seed(seed)
-    settings = {"new_languages": {"cy": "en"}} | changes
+    settings = {"new_languages": {"cy": "en"}, "seed": seed} | changes
     model, processor = compose(tiny_whisper(parts / "speech"), tiny_mbart50(parts / "text"), **settings)
     separate_new_tokens(model, processor)
     model.save_pretrained(directory)

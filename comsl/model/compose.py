@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ def compose(
     adapter_strides: Sequence[int] = (2, 2),
     fixed_duration: float | None = None,
     dtype: torch.dtype = torch.float32,
+    seed: int = 0,
 ) -> tuple[ComSLForConditionalGeneration, ComSLProcessor]:
     """Put two pretrained parts together; only the adapter (and a CTC head) starts from random values.
 
@@ -58,18 +60,21 @@ def compose(
         adapter_strides: stride of each adapter layer.
         fixed_duration: pad every clip to so many seconds (Whisper's original regime).
         dtype: floating type of the weights.
+        seed: of those random values; the same parts and seed give the same weights, and the caller's random numbers
+            go on as if nothing had happened.
 
     Raises:
         ComposeError: a part that is not there, not supported, or incomplete; the message names the missing weights.
         UsageError: an unknown language, or one without a related language.
     """
     related = related_languages(new_languages)
-    try:
-        encoder, extractor, ctc_head = load_speech_part(speech, dtype, ctc_vocabulary)
-        text_model, tokenizer = load_text_part(text, dtype)
-    except ModelLoadError as error:
-        raise ComposeError(str(error)) from error
-    known = _add_languages(text_model, tokenizer, related)
+    with _seeded(seed):
+        try:
+            encoder, extractor, ctc_head = load_speech_part(speech, dtype, ctc_vocabulary)
+            text_model, tokenizer = load_text_part(text, dtype)
+        except ModelLoadError as error:
+            raise ComposeError(str(error)) from error
+        known = _add_languages(text_model, tokenizer, related)
     if languages is not None:
         known = {code: find_language(known, code) for code in languages}
 
@@ -93,12 +98,21 @@ def compose(
         mask_token_id=tokenizer.mask_token_id,
         dtype=dtype,
     )
-    model = _assemble(config, encoder, text_model, ctc_head, dtype)
+    with _seeded(seed):
+        model = _assemble(config, encoder, text_model, ctc_head, dtype)
     processor = ComSLProcessor(extractor, tokenizer, languages=known, ctc_vocabulary=config.ctc_vocabulary)
     if out is not None:
         model.save_pretrained(out)
         processor.save_pretrained(out)
     return model, processor
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Random numbers of the CPU from ``seed`` on, and afterwards from where they were."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every GPU too
+        yield
 
 
 def _assemble(

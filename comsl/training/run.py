@@ -162,7 +162,7 @@ def starting_model(configuration: TrainConfiguration) -> tuple[Any, ComSLProcess
 def _compose(
     configuration: TrainConfiguration, parts: ComposeConfiguration, speech: str, text: str
 ) -> tuple[Any, ComSLProcessor]:
-    set_seed(configuration.seed)  # the adapter starts at random
+    set_seed(configuration.seed)
     return compose(
         speech,
         text,
@@ -172,6 +172,7 @@ def _compose(
         adapter_strides=parts.adapter_strides,
         fixed_duration=parts.fixed_duration,
         dtype=torch.float32,
+        seed=configuration.seed,  # the adapter starts at random
     )
 
 

@@ -50,12 +50,19 @@ def test_parts_keep_their_weights(parts: dict[str, Path]) -> None:
 
 
 def test_adapter_starts_from_the_seed(parts: dict[str, Path]) -> None:
-    def weight(seed: int) -> torch.Tensor:
-        torch.manual_seed(seed)
-        return compose(parts["whisper"], parts["mbart50"])[0].adapter.layers[1].conv.weight
+    def weights(**settings: Any) -> dict[str, torch.Tensor]:
+        letters = ["<blank>", " ", "a"]
+        return compose(parts["whisper"], parts["mbart50"], ["cy"], ctc_vocabulary=letters, **settings)[0].state_dict()
 
-    assert torch.equal(weight(1), weight(1))
-    assert not torch.equal(weight(1), weight(2))
+    torch.manual_seed(1)
+    first = weights()
+    drawn = torch.rand(1)
+    again, other = weights(seed=0), weights(seed=1)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    differing = {name.split(".")[0] for name in first if not torch.equal(first[name], other[name])}
+    assert differing == {"adapter", "ctc_head"}
+    torch.manual_seed(1)
+    assert torch.equal(torch.rand(1), drawn), "the caller's random numbers are its own"
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -149,7 +156,7 @@ def test_pytorch_model_bin(parts: dict[str, Path], tmp_path: Path) -> None:
 def test_parts_of_comsl_models(parts: dict[str, Path], tmp_path: Path) -> None:
     letters = ["<blank>", " ", "a"]
     first, _ = compose(parts["wav2vec2"], parts["mbart50"], ["cy"], tmp_path / "first", ctc_vocabulary=letters)
-    model, processor = compose(tmp_path / "first", tmp_path / "first", ctc_vocabulary=letters)
+    model, processor = compose(tmp_path / "first", tmp_path / "first", ctc_vocabulary=letters, seed=1)
     state = first.state_dict()
     ours = model.state_dict()
     assert all(torch.equal(ours[name], state[name]) for name in ours if not name.startswith("adapter."))
