@@ -7,11 +7,13 @@ Results go to stdout, progress and errors to stderr. Exit code 0: all done; 1: t
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +26,16 @@ SYSTEMS = ("direct", "cascade", "text")
 
 Handler = Callable[[argparse.Namespace], int]
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of a write to a file that is open already: Python does not say which one that is."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     words = sys.argv[1:] if argv is None else list(argv)
     # The libraries' own advice is not about this command; an explicit setting of the user's stands.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    arguments = argparse.Namespace()
     try:
         arguments = _parse(words)
         handler: Handler = arguments.handler
@@ -43,7 +49,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     except BrokenPipeError:
         # The reader (head, less) has seen enough. Python would flush stdout once more at exit and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence_stdout()
+        return 1
+    except OSError as error:
+        if "--debug" in words:
+            traceback.print_exc()
+        _complain(_file_trouble(error, arguments))
         return 1
     except KeyboardInterrupt:
         _complain("interrupted")
@@ -66,6 +77,27 @@ def _parse(words: list[str]) -> argparse.Namespace:
 
 def _complain(message: str) -> None:
     print(f"comsl: {message}", file=sys.stderr)
+
+
+def _silence_stdout() -> None:
+    with suppress(OSError, ValueError):  # stdout may be no file at all
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _file_trouble(error: OSError, arguments: argparse.Namespace) -> str:
+    """One line that names the file and the reason."""
+    reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
+    if error.filename is not None:
+        return f"{error.filename}: {reason}"
+    if error.errno in NO_ROOM:
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _silence_stdout()  # Python would try once more at exit, and complain
+            return f"stdout: {reason}"
+        named = (getattr(arguments, name, None) for name in ("output", "out", "output_dir"))
+        return f"{next((path for path in named if path is not None), 'a file')}: {reason}"
+    return reason
 
 
 # ---------------------------------------------------------------------------------------------------------- parsers
@@ -164,6 +196,7 @@ def _add_compose(command: Command) -> None:
     parser.add_argument("--speech", required=True, metavar="MODEL", help=part)
     parser.add_argument("--text", required=True, metavar="MODEL", help=part)
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where to save the composite")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of what starts at random (default 0)")
     parser.add_argument(
         "--languages", nargs="+", metavar="LANG", help="keep to these (default: all the text model has)"
     )
@@ -250,12 +283,13 @@ def _add_compare(command: Command) -> None:
         _compare,
         "tell whether one system is better than another (paired bootstrap over the same rows)",
         "comsl compare runs/a/test runs/b/test",
-        "comsl compare runs/a/test runs/a/test --system direct --system-b cascade",
+        "comsl compare runs/a/test runs/a/test --system direct --system-b cascade --out runs/a/cascade.json",
     )
     parser.add_argument("first", type=Path, metavar="A", help="directory that comsl evaluate wrote")
     parser.add_argument("second", type=Path, metavar="B", help="another one, over the same manifest")
     parser.add_argument("--system", default="direct", metavar="NAME", help="system to compare (default direct)")
     parser.add_argument("--system-b", metavar="NAME", help="system of B, where it is another one")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the comparison as JSON too")
 
 
 def _add_demo(command: Command) -> None:
@@ -266,7 +300,12 @@ def _add_demo(command: Command) -> None:
         "comsl demo --out demo-out",
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="(default demo-out; of --pretrain: the package)")
-    parser.add_argument("--pretrain", action="store_true", help="make the two shipped pretrained parts anew instead")
+    parser.add_argument(
+        "--pretrain",
+        action="store_true",
+        help="instead make anew the three models that ship with the package: DIR/speech and DIR/text, the pretrained "
+        "parts, and DIR/composite, the model of comsl translate",
+    )
 
 
 # --------------------------------------------------------------------------------------------------------- handlers
@@ -275,8 +314,11 @@ def _add_demo(command: Command) -> None:
 def _prepare(arguments: argparse.Namespace) -> int:
     from comsl.data.corpora import mboshi
 
-    mboshi.prepare(arguments.root, arguments.out)
-    return 0
+    summary = mboshi.prepare(arguments.root, arguments.out)
+    dropped = sum(map(len, summary.dropped.values()))
+    if dropped:
+        _complain(f"{dropped} utterances were left out; {arguments.out / 'prepare.json'} says why, one by one")
+    return 1 if dropped else 0
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -298,7 +340,11 @@ def _compare(arguments: argparse.Namespace) -> int:
 
     from comsl.evaluation.significance import compare
 
-    Console().print(compare(arguments.first, arguments.second, arguments.system, arguments.system_b).render())
+    comparison = compare(arguments.first, arguments.second, arguments.system, arguments.system_b)
+    Console().print(comparison.render())
+    if arguments.out is not None:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        comparison.write(arguments.out)
     return 0
 
 
@@ -356,21 +402,50 @@ def _compose(arguments: argparse.Namespace) -> int:
     from comsl.model.compose import compose
 
     related = dict(_new_language(text) for text in arguments.new_language)
+    symbols = character_vocabulary(arguments.ctc_characters) if arguments.ctc_characters else None
+    _check_folder(arguments.out)
+    _say(f"loading {arguments.speech} and {arguments.text}")
+    _hide_library_bars()
     model, _ = compose(
         arguments.speech,
         arguments.text,
         related,
         arguments.out,
         languages=arguments.languages,
-        ctc_vocabulary=character_vocabulary(arguments.ctc_characters) if arguments.ctc_characters else None,
+        ctc_vocabulary=symbols,
         adapter_strides=arguments.adapter_strides,
         fixed_duration=arguments.fixed_duration,
+        seed=arguments.seed,
     )
     parts = {"speech encoder": model.speech_encoder, "adapter": model.adapter, "text model": model.text_model}
     print(f"{arguments.out}: {_size(model)} parameters, languages {' '.join(model.config.languages or ())}")
     for name, part in parts.items():
         print(f"  {name}: {_size(part)}")
     return 0
+
+
+def _check_folder(folder: Path) -> None:
+    """Make the folder and see that it takes files, before minutes of work go into what should lie there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ComSLError(f"--out {folder}: cannot be written: {error.strerror}") from error
+
+
+def _say(message: str) -> None:
+    """A line on stderr about what is being done."""
+    from comsl.progress import console
+
+    console.print(message, markup=False, soft_wrap=True)
+
+
+def _hide_library_bars() -> None:
+    """A bar for the one file that holds a model's weights tells nobody anything."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
 
 
 def _new_language(text: str) -> tuple[str, str | None]:
@@ -386,6 +461,9 @@ def _size(module: Any) -> str:
 def _evaluate(arguments: argparse.Namespace) -> int:
     from comsl.evaluation.evaluate import evaluate
 
+    _check_folder(arguments.out)
+    _say(f"evaluating {arguments.model} on {', '.join(map(str, arguments.manifest))}")
+    _hide_library_bars()
     result = evaluate(
         arguments.model,
         arguments.manifest,
@@ -429,7 +507,9 @@ def _demo(arguments: argparse.Namespace) -> int:
         else:
             pretrain(arguments.out)
         return 0
+    out = arguments.out or Path("demo-out")
+    _check_folder(out)
     from comsl.demo.demo import run_demo
 
-    run_demo(arguments.out or Path("demo-out"))
+    run_demo(out)
     return 0

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import io
 import json
+import os
 import resource
 import shlex
 import subprocess
@@ -247,11 +250,21 @@ def test_compose_translate_and_evaluate(tmp_path: Path, capsys: pytest.CaptureFi
     texts = ["wa amituunga obia itso", "bana bo baatusa ambange", "les enfants cueillent", "une foret"] * 5
     new_speech_part(tmp_path / "speech", size)
     new_text_part(tmp_path / "text", texts, size, vocabulary=34)
+    capsys.readouterr()
     (tmp_path / "letters.txt").write_text("abc", encoding="utf-8")
     model, clip, manifest = tmp_path / "model", tmp_path / "clip.wav", tmp_path / "test.jsonl"
     words = ["compose", "--speech", tmp_path / "speech", "--text", tmp_path / "text", "--new-language", "mdw=fr"]
     assert cli.main([str(word) for word in [*words, "--ctc-characters", tmp_path / "letters.txt", "--out", model]]) == 0
-    assert "mdw" in capsys.readouterr().out
+    captured = capsys.readouterr()
+    assert "mdw" in captured.out
+    assert captured.err == f"loading {tmp_path / 'speech'} and {tmp_path / 'text'}\n"
+    weights = []
+    for name, seed in (("again", "0"), ("other", "3")):
+        other = ["--ctc-characters", tmp_path / "letters.txt", "--seed", seed, "--out", tmp_path / name]
+        assert cli.main([str(word) for word in [*words, *other]]) == 0
+        weights.append((tmp_path / name / "model.safetensors").read_bytes())
+    assert (model / "model.safetensors").read_bytes() == weights[0] != weights[1]
+    capsys.readouterr()
     assert json.loads((model / "config.json").read_text())["ctc_vocabulary"] == ["<blank>", " ", "a", "b", "c"]
 
     soundfile.write(clip, np.zeros(16_000, np.float32), 16_000)
@@ -268,12 +281,95 @@ def test_compose_translate_and_evaluate(tmp_path: Path, capsys: pytest.CaptureFi
     assert cli.main([str(word) for word in words]) == 0
     scores = json.loads((tmp_path / "scores" / "scores.json").read_text())
     assert set(scores["systems"]) == {"direct", "cascade", "text"}
-    assert cli.main(["compare", str(tmp_path / "scores"), str(tmp_path / "scores")]) == 0
+    comparison = tmp_path / "new" / "comparison.json"
+    assert cli.main(["compare", *[str(tmp_path / "scores")] * 2, "--out", str(comparison)]) == 0
+    assert json.loads(comparison.read_text())["pairs"]["mdw-fr"]["bleu"]["p"] is None
 
 
 def test_prepare_names_what_is_not_the_corpus(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["prepare", "mboshi", "--root", str(tmp_path / "none"), "--out", str(tmp_path / "out")]) == 1
     assert "none" in capsys.readouterr().err
+
+
+def test_prepare_that_leaves_something_out_fails_in_part(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    corpus = tmp_path / "full_corpus_newsplit"
+    sound = io.BytesIO()
+    soundfile.write(sound, np.zeros(1600, np.float32), 16_000, format="WAV")
+    for folder, count in (("train", 103), ("dev", 2)):
+        (corpus / folder).mkdir(parents=True)
+        for number in range(count):
+            place = corpus / folder / f"anna_{number:03d}"
+            place.with_suffix(".wav").write_bytes(sound.getvalue())
+            place.with_suffix(".mb").write_text("wa\n")
+            place.with_suffix(".fr").write_text(f"un {number}\n")
+    words = ["prepare", "mboshi", "--root", str(tmp_path), "--out", str(tmp_path / "out")]
+    assert cli.main(words) == 0
+    (corpus / "train" / "anna_101.fr").write_text("")
+    (corpus / "dev" / "anna_000.wav").unlink()
+    capfd.readouterr()
+    assert cli.main(words) == 1
+    lines = capfd.readouterr().err.splitlines()
+    assert [line for line in lines if "anna" in line] == [
+        "left out: train/anna_101: the .fr file is empty",
+        "left out: dev/anna_000: no .wav file",
+    ]
+    assert lines[-1] == f"comsl: 2 utterances were left out; {tmp_path / 'out' / 'prepare.json'} says why, one by one"
+    assert json.loads((tmp_path / "out" / "prepare.json").read_text())["rows"]["test"] == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["compose", "--speech", "s", "--text", "t", "--out", "/dev/null/x"], "--out /dev/null/x: cannot be written"),
+        (
+            ["evaluate", "--model", "m", "--manifest", "t", "--out", "/dev/null/x"],
+            "--out /dev/null/x: cannot be written",
+        ),
+        (["demo", "--out", "/dev/null/x"], "--out /dev/null/x: cannot be written"),
+    ],
+)
+def test_places_that_cannot_be_written_are_named_at_once(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(words) == 1
+    assert capsys.readouterr().err == f"comsl: {message}: Not a directory\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "data/t.jsonl"), "data/t.jsonl: Permission denied"),
+        (OSError(errno.ENOSPC, "No space left on device"), "data: No space left on device"),
+        (OSError(errno.EIO, "Input/output error"), "Input/output error"),
+        (ConnectionError("the host\ndoes not answer"), "the host does not answer"),
+    ],
+)
+def test_trouble_with_files_is_one_line(
+    error: OSError, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: argparse.Namespace) -> int:
+        raise error
+
+    monkeypatch.setattr(cli, "_prepare", fail)
+    assert cli.main(PREPARE) == 1
+    assert capsys.readouterr().err == f"comsl: {line}\n"
+    assert cli.main([*PREPARE, "--debug"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a full device")
+def test_a_full_stdout_is_one_line() -> None:
+    script = (
+        "import sys; from comsl import cli; cli._prepare = lambda _: print('line') or 0; "
+        f"sys.exit(cli.main({PREPARE!r}))"
+    )
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", script], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, env=buffered
+        )
+    assert done.returncode == 1
+    assert done.stderr == "comsl: stdout: No space left on device\n"
 
 
 def test_train_names_an_unknown_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
