@@ -8,18 +8,20 @@ lookup   the translation of the most similar training transcript: the floor
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
+import torch
 
 from comsl.data.audio import SAMPLE_RATE
 from comsl.errors import ComSLError
 from comsl.evaluation.records import Record
-from comsl.inference.decode import FRAME_RATE, DecodingOptions, Hypothesis, decode_speech, decode_text
+from comsl.inference.clips import join_texts, longest_clip
+from comsl.inference.decode import DecodingOptions, Hypothesis, decode_speech, decode_text
 from comsl.inference.segment import segment
+from comsl.model import load_model
 
 SYSTEMS = ("direct", "cascade", "text")
 LOOKUP = "lookup"
@@ -49,7 +51,7 @@ class Decoder(Protocol):
 
 
 class ModelDecoder:
-    """A ComSL model as a decoder; a prepared clip is a list of segments, one unless the model reads less at once."""
+    """A ComSL model as a decoder; a prepared clip is its segments: one, but for clips too long to decode whole."""
 
     def __init__(self, model: Any, processor: Any, options: DecodingOptions) -> None:
         self.model, self.processor, self.options = model, processor, options
@@ -74,7 +76,8 @@ class ModelDecoder:
         parts: list[list[Hypothesis]] = [[] for _ in clips]
         for row, piece in zip(owners, pieces, strict=True):
             parts[row].append(piece)
-        return [_join(pieces) for pieces in parts]
+        spoken = sources if task == "transcribe" else targets
+        return [_join(pieces, language) for pieces, language in zip(parts, spoken, strict=True)]
 
     def text(self, texts: Sequence[str], sources: Sequence[str], targets: Sequence[str]) -> list[Hypothesis]:
         return decode_text(self.model, self.processor, texts, sources, targets, self.options)
@@ -87,27 +90,13 @@ def load_decoder(path: str | Path, options: DecodingOptions, device: str | None 
     """Load a ComSL model (its directory, a run directory or a hub id) onto a device (a GPU if there is one).
 
     Raises:
-        ComSLError: it is not a ComSL model.
+        ModelLoadError: nothing there, not a ComSL model, or weights missing.
     """
-    import torch
-    from transformers import PreTrainedConfig
-
-    from comsl.model.modeling import ComSLForConditionalGeneration
-    from comsl.model.processing import ComSLProcessor
-
-    try:
-        kind = PreTrainedConfig.get_config_dict(path)[0].get("model_type")
-        if kind != ComSLForConditionalGeneration.config_class.model_type:
-            raise ComSLError(f"{path} is a model of type {kind!r}, not a ComSL model: make one with comsl compose")
-        model: Any = ComSLForConditionalGeneration.from_pretrained(path)
-        processor = ComSLProcessor.from_pretrained(path)
-    except (OSError, ValueError) as error:
-        raise ComSLError(f"{path} is not a ComSL model that can be loaded: {error}") from error
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if device == "cpu" and model.dtype == torch.float16:
-        model.float()  # half precision saves disk; on a CPU it costs time and digits
-    model.to(device)
-    return ModelDecoder(model, processor, options)
+    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    # Half precision saves disk; on a CPU it costs time and digits.
+    model, processor = load_model(path, torch.float32 if where.type == "cpu" else None)
+    to_device: Any = model.to
+    return ModelDecoder(to_device(where), processor, options)
 
 
 class SystemRunner:
@@ -196,7 +185,7 @@ def each(
         return step(items)
     except ComSLError as error:
         if len(items) == 1:
-            return [failed(items[0], str(error))]
+            return [failed(items[0], " ".join(str(error).split()))]
         return [result for item in items for result in each(step, [item], failed)]
 
 
@@ -220,29 +209,21 @@ def record(
     }
 
 
-def split_long(waveform: np.ndarray, max_duration: float | None) -> list[np.ndarray]:
-    """The clip, or its segments of speech cut at pauses where it is longer than the model reads (in seconds)."""
-    if max_duration is None or len(waveform) <= max_duration * SAMPLE_RATE:
+def split_long(waveform: np.ndarray, max_duration: float) -> list[np.ndarray]:
+    """The clip, or its segments of speech cut at pauses where it is longer than ``max_duration`` seconds."""
+    if len(waveform) <= max_duration * SAMPLE_RATE:
         return [waveform]
     return [part.samples(waveform) for part in segment(waveform, max_duration)]
 
 
-def longest_clip(model: Any, processor: Any) -> float | None:
-    """Seconds that fit the positions of the speech encoder and of the text encoder; None: no limit."""
-    limits = [model.max_duration, processor.fixed_duration]
-    if model.config.text_config.model_type == "mbart":  # its positions are learned, so they end
-        frames = model.config.text_config.max_position_embeddings - 2  # the language embedding; rounding
-        limits.append(frames * math.prod(model.config.adapter_strides) / FRAME_RATE)
-    return min((limit for limit in limits if limit is not None), default=None)
-
-
-def _join(pieces: Sequence[Hypothesis]) -> Hypothesis:
+def _join(pieces: Sequence[Hypothesis], language: str) -> Hypothesis:
+    """The hypotheses of a clip's segments as one."""
     if len(pieces) == 1:
         return pieces[0]
     tokens = [token for piece in pieces for token in piece.tokens]
     total = sum(piece.score * (len(piece.tokens) + 1) for piece in pieces)  # the end counts as a token
     mean = total / (len(tokens) + len(pieces)) if pieces else 0.0
-    return Hypothesis(" ".join(piece.text for piece in pieces if piece.text), mean, tokens)
+    return Hypothesis(join_texts([piece.text for piece in pieces], language), mean, tokens)
 
 
 def _languages(rows: Sequence[Record], task: str) -> tuple[list[str], list[str]]:

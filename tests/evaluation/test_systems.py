@@ -5,20 +5,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from comsl.errors import ComSLError
 from comsl.evaluation import systems
-from comsl.evaluation.systems import ModelDecoder, load_decoder, longest_clip, split_long
-from comsl.inference.decode import DecodingOptions
+from comsl.evaluation.systems import ModelDecoder, load_decoder, split_long
+from comsl.inference.decode import DecodingOptions, Hypothesis
 from comsl.inference.segment import Segment
-from tests.tiny import tiny_comsl, tiny_mbart50, tiny_whisper, waveform
+from comsl.model import compose
+from tests.tiny import tiny_comsl, tiny_m2m100, tiny_mbart50, tiny_wav2vec2, tiny_whisper, waveform
 
 OPTIONS = DecodingOptions(beam=1, max_new_tokens=5)
 
 
 def test_short_clips_stay_whole() -> None:
     clip = waveform(2.0)
-    assert split_long(clip, None)[0] is clip
+    assert split_long(clip, 28.0)[0] is clip
     assert split_long(clip, 2.0)[0] is clip
 
 
@@ -34,7 +36,7 @@ def test_silence_too_long_for_the_model_gives_nothing(tmp_path: Path) -> None:
 def test_long_clips_are_decoded_segment_by_segment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoder = ModelDecoder(*tiny_comsl(tmp_path / "model"), OPTIONS)
     # 128 positions at 12.5 frames a second, two of them not for frames
-    assert longest_clip(decoder.model, decoder.processor) == pytest.approx(126 / 12.5)
+    assert decoder.max_duration == pytest.approx(126 / 12.5, rel=0.01)
     monkeypatch.setattr(systems, "segment", lambda clip, longest: [Segment(0.0, 1.0), Segment(5.0, 7.5)])
     clip = waveform(12.0)
     parts = decoder.prepare(clip)
@@ -56,9 +58,68 @@ def test_half_precision_is_for_the_disk(tmp_path: Path) -> None:
 
 
 def test_other_checkpoints_are_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(ComSLError, match="whisper is a model of type 'whisper', not a ComSL model"):
+    with pytest.raises(ComSLError, match="whisper is a whisper model, not a ComSL model"):
         load_decoder(tiny_whisper(tmp_path / "whisper"), OPTIONS)
-    with pytest.raises(ComSLError, match="'mbart', not a ComSL model"):
+    with pytest.raises(ComSLError, match="is a mbart model, not a ComSL model"):
         load_decoder(tiny_mbart50(tmp_path / "mbart"), OPTIONS)
-    with pytest.raises(ComSLError, match="nothing"):
-        load_decoder(tmp_path / "nothing", OPTIONS)
+
+
+def refused(path: str | Path) -> str:
+    """The one line that a model is refused with."""
+    with pytest.raises(ComSLError) as caught:
+        load_decoder(path, OPTIONS, "cpu")
+    message = str(caught.value)
+    assert str(path) in message
+    assert "\n" not in message
+    return message
+
+
+def test_a_damaged_or_mistyped_model_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "model"
+    tiny_comsl(path)
+    file = path / "model.safetensors"
+    weights, whole = load_file(file), file.read_bytes()
+    rest = {name: tensor for name, tensor in weights.items() if not name.startswith("adapter.")}
+    assert len(rest) < len(weights)
+    save_file(rest, file, {"format": "pt"})
+    assert "weights are missing" in refused(path)
+    assert "adapter." in refused(path)
+    file.write_bytes(whole[: len(whole) // 2])
+    assert "cannot load its weights" in refused(path)
+    assert "no such directory" in refused(tmp_path / "modle")
+    monkeypatch.chdir(tmp_path)
+    assert "no such directory" in refused("modle")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert "config.json" in refused("runs/modle"), "could be a hub id"
+
+
+def test_segments_are_joined_as_the_language_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder = ModelDecoder(*tiny_comsl(tmp_path / "model"), OPTIONS)
+    pieces = [Hypothesis("一", -1.0, [1]), Hypothesis("", -1.0, []), Hypothesis("二", -1.0, [2])]
+    monkeypatch.setattr(systems, "decode_speech", lambda *_: pieces)
+    monkeypatch.setattr(systems, "segment", lambda clip, longest: [Segment(float(at), at + 1.0) for at in range(3)])
+    clip = decoder.prepare(waveform(30.0))
+    joined = {
+        (source, target, task): decoder.speech([clip], [source], [target], task)[0].text
+        for source, target, task in (
+            ("de", "zh", "translate"), ("zh", "en", "translate"), ("zh", "en", "transcribe"), ("de", "zh", "transcribe")
+        )
+    }  # fmt: skip
+    assert list(joined.values()) == ["一二", "一 二", "一二", "一 二"]
+
+
+def test_an_hour_is_cut_whatever_the_model_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = tiny_wav2vec2(tmp_path / "speech"), tiny_m2m100(tmp_path / "text")
+    model, processor = compose(*parts, out=tmp_path / "model")
+    assert model.max_duration is None
+    decoder = ModelDecoder(model, processor, OPTIONS)
+    asked = []
+
+    def cut(clip: np.ndarray, longest: float) -> list[Segment]:
+        asked.append(longest)
+        return [Segment(0.0, 20.0), Segment(1800.0, 1825.0)]
+
+    monkeypatch.setattr(systems, "segment", cut)
+    hour = np.broadcast_to(np.float32(0.1), 3600 * 16_000)
+    assert [len(part) for part in decoder.prepare(hour)] == [20 * 16_000, 25 * 16_000]
+    assert asked == [28.0]
