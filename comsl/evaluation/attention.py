@@ -25,13 +25,13 @@ class Attention:
             sums to at most 1.
         tokens: [N], as the tokenizer writes them.
         seconds: length of the speech.
-        features: the clip's features, for a picture of the sound.
+        spectrogram: log-mel [n_mels, T], where that is what the model reads; else None.
     """
 
     weights: np.ndarray
     tokens: list[str]
     seconds: float
-    features: np.ndarray
+    spectrogram: np.ndarray | None
 
 
 def cross_attention(
@@ -68,7 +68,8 @@ def cross_attention(
     seconds = feature_seconds(features, processor)
     if processor.fixed_duration is not None:  # the rest of the frames is the silence behind the clip
         weights = weights[:, : max(1, round(weights.shape[1] * seconds / processor.fixed_duration))]
-    return Attention(weights, list(tokens), seconds, features)
+    spectrogram = features if processor.feature_extractor.kind == "whisper" else None
+    return Attention(weights, list(tokens), seconds, spectrogram)
 
 
 @contextmanager

@@ -31,15 +31,15 @@ def curves_png(panels: Mapping[str, Mapping[str, Curve]]) -> bytes:
 
 
 def attention_png(attention: Attention) -> bytes:
-    """The attention map over time, with the log-mel spectrogram above it where the features are one."""
-    spectrogram = attention.features.ndim == 2 and attention.features.shape[0] <= 128
+    """The attention map over time, with the log-mel spectrogram above it where there is one."""
+    spectrogram = attention.spectrogram is not None
     height = 1.0 + 0.24 * len(attention.tokens)
     ratios = [1.0, height] if spectrogram else [height]
     figure = Figure(figsize=(8.0, sum(ratios) + 0.6), layout="constrained")
     panels = figure.subplots(len(ratios), 1, sharex=True, squeeze=False, height_ratios=ratios)[:, 0]
     if spectrogram:
         mel_extent = (0.0, attention.seconds, 0.0, 1.0)
-        panels[0].imshow(attention.features, aspect="auto", origin="lower", extent=mel_extent, cmap="magma")
+        panels[0].imshow(attention.spectrogram, aspect="auto", origin="lower", extent=mel_extent, cmap="magma")
         panels[0].set_yticks([])
         panels[0].set_ylabel("log-mel")
     extent = (0.0, attention.seconds, len(attention.tokens) - 0.5, -0.5)

@@ -7,7 +7,8 @@ import torch
 
 from comsl.evaluation.attention import cross_attention
 from comsl.evaluation.plots import attention_png, curves_png
-from tests.tiny import tiny_comsl, waveform
+from comsl.model import compose
+from tests.tiny import tiny_comsl, tiny_mbart50, tiny_wav2vec2_bert, waveform
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -37,6 +38,17 @@ def test_equals_what_the_model_reports(tmp_path: Path) -> None:
     fresh, _ = tiny_comsl(tmp_path / "fresh")
     cross_attention(fresh, processor, features, "de", "en", "the")
     assert fresh.text_model.config._attn_implementation == implementation
+    assert attention_png(found).startswith(PNG)
+    assert found.spectrogram is features
+
+
+def test_filterbanks_are_no_spectrogram(tmp_path: Path) -> None:
+    """A short clip of wav2vec2-BERT's, [T, 160], has no more rows than a spectrogram has bands."""
+    model, processor = compose(tiny_wav2vec2_bert(tmp_path / "speech"), tiny_mbart50(tmp_path / "text"))
+    features = processor.features(waveform(0.8))
+    assert features.shape[0] <= 128
+    found = cross_attention(model, processor, features, "de", "en", "the old man")
+    assert found.spectrogram is None
     assert attention_png(found).startswith(PNG)
 
 
