@@ -10,15 +10,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 import comsl
 from comsl.errors import ComSLError, UsageError
 from comsl.evaluation.curves import read_curves
 from comsl.evaluation.lookup import Lookup
 from comsl.evaluation.metrics import BOOTSTRAP_SAMPLES, NORMALISERS
-from comsl.evaluation.records import ATTENTION, SCORES, Record, RecordLog, write_json
+from comsl.evaluation.records import ATTENTION, SCORES, Record, RecordLog, grouped_failures, write_json
 from comsl.evaluation.report import render, write_html
+from comsl.evaluation.report import show as show_report
 from comsl.evaluation.rows import Manifest, ManifestRows, manifest_paths
 from comsl.evaluation.scoring import direction, transcription_scores, translation_scores, unseen_rows
 from comsl.evaluation.settings import decoding_settings, model_name
@@ -26,6 +25,11 @@ from comsl.evaluation.systems import LOOKUP, ROLES, SYSTEMS, TASKS, Decoder, Sys
 from comsl.inference.decode import DecodingOptions, Hypothesis
 from comsl.progress import console, track
 from comsl.provenance import git_commit, versions
+
+ATTENTION_TRIES = 10
+"""Rows that are looked at for one that was decoded whole."""
+UNSEEN = " unseen"
+"""Behind a system's name: its rows whose reference is not in the training manifest."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,11 @@ class Evaluation:
         return failed
 
     @property
+    def complaints(self) -> list[str]:
+        """One line a row and reason: "id (system, system): reason"."""
+        return [f"{row_id} ({systems}): {error}" for row_id, systems, error in grouped_failures(self.failed)]
+
+    @property
     def ok(self) -> bool:
         """Whether every row was done; False is exit code 1."""
         return not self.failed
@@ -52,7 +61,7 @@ def evaluate(
     model: str | Path | Decoder,
     manifest: Manifest,
     out: str | Path,
-    systems: Sequence[str] = SYSTEMS,
+    systems: Sequence[str] | None = None,
     *,
     cascade_asr: str | Path | Decoder | None = None,
     cascade_mt: str | Path | Decoder | None = None,
@@ -76,7 +85,7 @@ def evaluate(
         model: directory or hub id of a ComSL model, or a ``Decoder``.
         manifest: one or several; every row counts, in their order.
         out: folder; what an evaluation with other settings left there is overwritten.
-        systems: of "direct", "cascade", "text" (see ``systems``).
+        systems: of "direct", "cascade", "text" (see ``systems``); None: all that the task has work for.
         cascade_asr, cascade_mt: models of the cascade's two sides (``cascade_mt`` also makes "text"); None: ``model``.
         train_manifest: adds the look-up floor, and for every system the scores over the rows whose reference does not
             occur in it.
@@ -89,19 +98,18 @@ def evaluate(
         show: print the tables to stdout.
 
     Raises:
-        UsageError: an unknown system, task or normaliser, or a system that no row has the input for.
+        UsageError: an unknown system, task or normaliser, or a system that the task or every row leaves nothing to do.
         ComSLError: a manifest or model that cannot be read. Single rows never raise: they are listed in ``failed``.
     """
-    _check(systems, task, normaliser)
+    done = _systems(systems, task, normaliser)
     out = Path(out)
     options = options or DecodingOptions(beam=beam, batch_size=batch_size, max_new_tokens=max_new_tokens)
     rows = ManifestRows(manifest)
-    rows.check(systems, task)
+    rows.check(done, task)
     models = {"model": model, "cascade_asr": cascade_asr, "cascade_mt": cascade_mt}
     settings = decoding_settings(models, manifest, train_manifest, task, options)
     log = RecordLog(out, settings)
     decoders = _Decoders(models, options, device)
-    done = [system for system in SYSTEMS if system in systems and (system != "text" or task != "transcribe")]
     for system in done:
         _decode(system, rows, decoders, task, log, options.batch_size)
     training: list[Record] = []
@@ -133,7 +141,7 @@ def evaluate(
     write_json(out / SCORES, scores)
     write_html(out)
     if show:
-        Console(highlight=False).print(render(scores))
+        show_report(render(scores))
     return Evaluation(out, scores, records)
 
 
@@ -219,15 +227,19 @@ def _transcripts_of(log: RecordLog) -> Callable[[str], str | None]:
 def _translation(
     records: Sequence[Record], systems: Sequence[str], training: Sequence[Record], lowercase: bool, n_bootstrap: int
 ) -> dict[str, Any]:
-    scores: dict[str, Any] = {}
+    sets: dict[str, list[Record]] = {}
     seen = [row["translation"] for row in training if row["translation"] is not None]
-    for system in track(systems, description="scoring", unit="systems"):
-        own = [row for row in records if row["system"] == system]
-        scores[system] = translation_scores(own, lowercase=lowercase, n_bootstrap=n_bootstrap)
-        unseen = unseen_rows(own, seen)
-        if training and 0 < len(unseen) < len(own):
-            scores[system]["unseen"] = translation_scores(unseen, lowercase=lowercase, n_bootstrap=n_bootstrap)
-    return scores
+    for system in systems:
+        sets[system] = [row for row in records if row["system"] == system]
+        unseen = unseen_rows(sets[system], seen)
+        if training and 0 < len(unseen) < len(sets[system]):
+            sets[f"{system}{UNSEEN}"] = unseen
+    scores = translation_scores(sets, lowercase=lowercase, n_bootstrap=n_bootstrap)
+    found: dict[str, Any] = {system: scores[system] for system in systems}
+    for system in systems:
+        if f"{system}{UNSEEN}" in scores:
+            found[system]["unseen"] = scores[f"{system}{UNSEEN}"]
+    return found
 
 
 def _transcription(
@@ -261,12 +273,18 @@ def _draw_attention(decoders: _Decoders, records: Sequence[Record], rows: Manife
     from comsl.evaluation.attention import cross_attention
     from comsl.evaluation.plots import attention_png
 
+    # One segment, one picture; longer clips were decoded in several.
+    usable = [row for row in usable if (row["duration"] or 0.0) <= decoder.max_duration]
     usable.sort(key=lambda row: (abs((row["duration"] or 0.0) - 4.0), row["id"]))
-    chosen = usable[0]
     try:
-        features = decoder.prepare(rows.waveform(chosen))[0]
+        for chosen in usable[:ATTENTION_TRIES]:
+            clip = decoder.prepare(rows.waveform(chosen))
+            if len(clip) == 1:
+                break
+        else:
+            return None
         languages = chosen["source_language"], chosen["target_language"]
-        attention = cross_attention(decoder.model, decoder.processor, features, *languages, chosen["hypothesis"])
+        attention = cross_attention(decoder.model, decoder.processor, clip[0], *languages, chosen["hypothesis"])
     except ComSLError as error:
         console.print(f"no attention picture: {error}", markup=False)
         return None
@@ -274,14 +292,21 @@ def _draw_attention(decoders: _Decoders, records: Sequence[Record], rows: Manife
     return f"{chosen['id']}: {chosen['hypothesis']} Mean over layers and heads; the language embedding is left out."
 
 
-def _check(systems: Sequence[str], task: str, normaliser: str) -> None:
+def _systems(systems: Sequence[str] | None, task: str, normaliser: str) -> list[str]:
+    """The systems to run, in their order; UsageError for names that are unknown or a system without work."""
     for kind, given, known in (
-        ("system", systems, SYSTEMS),
+        ("system", systems or (), SYSTEMS),
         ("task", [task], TASKS),
         ("normaliser", [normaliser], tuple(NORMALISERS)),
     ):
         for name in given:
             if name not in known:
                 raise UsageError(f"unknown {kind} {name!r}: known are {', '.join(known)}")
+    possible = [system for system in SYSTEMS if system != "text" or task != "transcribe"]
+    if systems is None:
+        return possible
     if not systems:
-        raise UsageError(f"no system to evaluate: choose of {', '.join(SYSTEMS)}")
+        raise UsageError(f"no system to evaluate: choose of {', '.join(possible)}")
+    if not set(systems) <= set(possible):
+        raise UsageError("the system text only translates: leave it out, or evaluate the task translate or both")
+    return [system for system in possible if system in systems]

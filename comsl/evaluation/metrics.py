@@ -23,6 +23,7 @@ from comsl.errors import ComSLError, UsageError
 from comsl.languages import LANGUAGES, LEVELS, WITHOUT_SPACES, get_language
 
 BOOTSTRAP_SAMPLES = 1000
+TRANSLATION_METRICS = ("bleu", "chrf")
 
 
 class ScoringError(ComSLError):
@@ -101,8 +102,8 @@ def score(
         ScoringError: no rows, or not as many hypotheses as references.
     """
     check_rows(hypotheses, references)
-    metrics = (bleu_metric(target_language, lowercase), chrf_metric(lowercase))
-    bleu, chrf = (_metric_score(metric, hypotheses, references, n_bootstrap) for metric in metrics)
+    metrics = (translation_metric(name, target_language, lowercase) for name in TRANSLATION_METRICS)
+    bleu, chrf = (metric_score(metric, hypotheses, references, n_bootstrap) for metric in metrics)
     return Scores(bleu, chrf, len(hypotheses), count_empty(hypotheses))
 
 
@@ -128,14 +129,18 @@ def chrf_metric(lowercase: bool = False) -> CHRF:
     return CHRF(word_order=2, lowercase=lowercase)
 
 
+def translation_metric(name: str, target_language: str | None, lowercase: bool) -> Metric:
+    """The one of ``TRANSLATION_METRICS`` with that name."""
+    return {"bleu": bleu_metric(target_language, lowercase), "chrf": chrf_metric(lowercase)}[name]
+
+
 def sentence_chrf(hypothesis: str, reference: str) -> float:
     """chrF++ of one row, 0 to 100: to sort examples by, not to be averaged."""
     return float(CHRF(word_order=2).sentence_score(hypothesis, [reference]).score)
 
 
-def _metric_score(
-    metric: Metric, hypotheses: Sequence[str], references: Sequence[str], n_bootstrap: int
-) -> MetricScore:
+def metric_score(metric: Metric, hypotheses: Sequence[str], references: Sequence[str], n_bootstrap: int) -> MetricScore:
+    """One number, as ``score`` gives it."""
     if n_bootstrap <= 1:
         number = float(metric.corpus_score(hypotheses, [references]).score)
         return MetricScore(number, None, str(metric.get_signature()))

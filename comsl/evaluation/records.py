@@ -43,6 +43,9 @@ FIELDS = (
     "error",
 )
 
+SCORED = ("rows", "task", "lowercase", "decoding", "systems", "transcription", "failed")
+"""Fields of scores.json that readers rely on."""
+
 
 class RecordLog:
     """Records on disk as they come, so that an interrupted evaluation can go on.
@@ -106,15 +109,29 @@ def read_records(folder: str | Path) -> list[Record]:
 
 
 def read_scores(folder: str | Path) -> dict[str, Any]:
-    """``scores.json`` of a finished evaluation; errors as of ``read_records``."""
+    """``scores.json`` of a finished evaluation; errors as of ``read_records``, and ComSLError for another file of that
+    name."""
     path = Path(folder) / SCORES
     if not path.is_file():
         raise UsageError(f"{folder} holds no finished evaluation ({SCORES} is missing): run comsl evaluate again")
     try:
-        scores: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        scores = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ComSLError(f"{path} is not JSON: {error}") from error
-    return scores
+        raise ComSLError(f"{path} is not JSON ({error}): run comsl evaluate again") from error
+    missing = [field for field in SCORED if not isinstance(scores, dict) or field not in scores]
+    if missing:
+        raise ComSLError(f"{path} was not written by comsl evaluate (it has no {', '.join(missing)})")
+    found: dict[str, Any] = scores
+    return found
+
+
+def grouped_failures(failed: Iterable[dict[str, str]]) -> list[tuple[str, str, str]]:
+    """(id, systems, error) of rows that could not be done: systems that failed for the same reason share an entry, and
+    every error is one line."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for failure in failed:
+        groups.setdefault((failure["id"], " ".join(failure["error"].split())), []).append(failure["system"])
+    return [(row_id, ", ".join(systems), error) for (row_id, error), systems in groups.items()]
 
 
 def write_json(path: Path, value: Any) -> None:

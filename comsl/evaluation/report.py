@@ -12,15 +12,26 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from rich.console import Group
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
 from comsl.evaluation.metrics import sentence_chrf
-from comsl.evaluation.records import ATTENTION, REPORT, SCORES, Record, read_records, read_scores, write_text
+from comsl.evaluation.records import (
+    ATTENTION,
+    REPORT,
+    SCORES,
+    Record,
+    grouped_failures,
+    read_records,
+    read_scores,
+    write_text,
+)
 from comsl.evaluation.scoring import scorable
 
 EXAMPLES = 10
+FILE_WIDTH = 1000
+"""Characters a line, wider than any table."""
 AVERAGED = {"high": "mean, high", "mid": "mean, mid", "low": "mean, low", "all": "mean, all"}
 UNSEEN = "reference not in training"
 
@@ -89,6 +100,9 @@ def footnotes(scores: dict[str, Any]) -> list[str]:
     notes += [f"chrF++ {signature}" for signature in dict.fromkeys(pair["chrf"]["signature"] for pair in pairs)]
     rates = [pair for result in scores["transcription"].values() for pair in result["pairs"].values()]
     notes += [f"WER, CER: normaliser {name}" for name in dict.fromkeys(pair["normaliser"] for pair in rates)]
+    unheard = scores.get("rows_without_transcript", 0)
+    if rates and unheard:
+        notes.append(f"WER, CER: {unheard} of {scores['rows']} rows have no transcript and are not in them")
     if any(pair["bleu"]["ci"] is not None for pair in pairs):
         notes.append("±: 95% interval over rows (bootstrap)")
     settings = {name: scores["decoding"][name] for name in ("beam", "length_penalty", "max_new_tokens", "device")}
@@ -116,6 +130,19 @@ def render(scores: dict[str, Any]) -> Group:
         rows = len({failure["id"] for failure in scores["failed"]})
         parts.append(Text(f"{rows} of {scores['rows']} rows failed; why is in {SCORES} and {REPORT}", style="red"))
     return Group(*parts)
+
+
+def show(report: Group) -> None:
+    """Print ``render``'s tables and notes, or those of a comparison, to stdout.
+
+    Notes are not broken into lines (a terminal does that itself), so that a signature can be copied and searched for;
+    in a file or pipe nothing is fitted to a width.
+    """
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = FILE_WIDTH
+    for part in report.renderables:
+        console.print(part, soft_wrap=isinstance(part, Text))
 
 
 def _without_repeats(lines: Iterable[Line]) -> list[Line]:
@@ -155,8 +182,8 @@ def html_page(scores: dict[str, Any], records: Sequence[Record], attention: byte
             sections.append(f"<h2>{title}</h2>{_html_table(head, _without_repeats(lines))}")
     sections.append('<p class="notes">' + "<br>".join(escape(note) for note in footnotes(scores)) + "</p>")
     if scores["failed"]:
-        failures = [(failure["id"], failure["system"], failure["error"]) for failure in scores["failed"]]
-        sections.append(f"<h2>Failed rows</h2>{_html_table(('row', 'system', 'reason'), failures)}")
+        table = _html_table(("row", "systems", "reason"), grouped_failures(scores["failed"]))
+        sections.append(f"<h2>Failed rows</h2>{table}")
     sections += _curves_section(scores.get("curves") or {})
     sections += _examples_sections(records)
     if attention is not None:
@@ -167,7 +194,10 @@ def html_page(scores: dict[str, Any], records: Sequence[Record], attention: byte
 
 def _summary(scores: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in scores["versions"].items())
-    commit = f", commit {scores['git_commit'][:12]}" if scores.get("git_commit") else ""
+    commit = scores.get("git_commit") or ""
+    if commit:
+        changed = " and changes to it" if commit.endswith("+") else ""
+        commit = f", commit {commit[:12]}{changed}"
     hours = scores["audio_seconds"] / 3600
     manifests = ", ".join(scores["manifests"])
     data = f"{scores['rows']} rows, {hours:.2f} hours of speech, from {manifests}"

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from comsl.data.audio import load_audio
+from comsl.data.audio import load_clip
 from comsl.data.manifest import load_manifest
 from comsl.errors import ComSLError, UsageError
 from comsl.evaluation.records import Record
@@ -33,7 +33,7 @@ class ManifestRows:
         audio = self._dataset[self._place[row["id"]]]["audio"]
         if audio is None:
             raise ComSLError(f"row {row['id']}: no audio")
-        return load_audio(audio)
+        return load_clip(audio)
 
     def check(self, systems: Sequence[str], task: str) -> None:
         """UsageError for what no row at all can give: that is a wrong command, not a bad row."""
@@ -43,11 +43,18 @@ class ManifestRows:
             raise UsageError(f"{self.name}: no row has audio; only the system text can be evaluated on it")
         if task != "transcribe" and all(row["translation"] is None for row in self.rows):
             raise UsageError(f"{self.name}: no row has a translation to score against; evaluate the task transcribe")
-        if "text" in systems and task != "transcribe" and all(row["transcript"] is None for row in self.rows):
-            raise UsageError(f"{self.name}: no row has a transcript, so leave out the system text")
+        if all(row["transcript"] is None for row in self.rows):
+            if task == "transcribe":
+                raise UsageError(f"{self.name}: no row has a transcript to score against; evaluate the task translate")
+            if "text" in systems:
+                raise UsageError(f"{self.name}: no row has a transcript, so leave out the system text")
 
     def counts(self) -> dict[str, Any]:
-        return {"rows": len(self.rows), "audio_seconds": round(sum(row["duration"] or 0.0 for row in self.rows), 3)}
+        return {
+            "rows": len(self.rows),
+            "rows_without_transcript": sum(row["transcript"] is None for row in self.rows),
+            "audio_seconds": round(sum(row["duration"] or 0.0 for row in self.rows), 3),
+        }
 
     def unscorable(self, task: str) -> list[dict[str, str]]:
         """Rows that lack what the task is scored against, in the form of ``Evaluation.failed``."""

@@ -2,31 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
-from comsl.evaluation.metrics import BOOTSTRAP_SAMPLES, averages, pair_name, score, word_error_rate
+from comsl.evaluation.metrics import (
+    BOOTSTRAP_SAMPLES,
+    TRANSLATION_METRICS,
+    MetricScore,
+    Scores,
+    averages,
+    count_empty,
+    metric_score,
+    pair_name,
+    translation_metric,
+    word_error_rate,
+)
 from comsl.evaluation.records import Record
 from comsl.languages import get_language
+from comsl.progress import track
 
 
 def translation_scores(
-    records: Iterable[Record], *, lowercase: bool = False, n_bootstrap: int = BOOTSTRAP_SAMPLES
-) -> dict[str, Any]:
-    """Scores of one system.
+    sets: Mapping[str, Iterable[Record]], *, lowercase: bool = False, n_bootstrap: int = BOOTSTRAP_SAMPLES
+) -> dict[str, dict[str, Any]]:
+    """Scores of sets of records, one a system, with progress on stderr.
 
     Returns:
-        ``{"pairs": {"de-en": Scores as a dict, with "failed"}, "averages": {"bleu": {"high": ...}, "chrf": ...}}``;
-        rows without a reference or for which no translation was asked are not in it.
+        By name of the set ``{"pairs": {"de-en": Scores as a dict, with "failed"}, "averages": {"bleu": {"high": ...},
+        "chrf": ...}}``; rows without a reference or for which no translation was asked are not in it.
     """
-    pairs = {}
-    for name, rows in _grouped((record for record in records if scorable(record)), direction):
+    groups = {
+        (name, pair): rows
+        for name, records in sets.items()
+        for pair, rows in _grouped((record for record in records if scorable(record)), direction)
+    }
+    jobs = [(*key, kind) for key in groups for kind in TRANSLATION_METRICS]
+    found: dict[tuple[str, str], dict[str, MetricScore]] = {}
+    for name, pair, kind in track(jobs, description="scoring", unit="scores"):
+        rows = groups[name, pair]
+        metric = translation_metric(kind, rows[0]["target_language"], lowercase)
         hypotheses, references = [row["hypothesis"] for row in rows], [row["reference"] for row in rows]
-        target = rows[0]["target_language"]
-        scores = score(hypotheses, references, target, lowercase=lowercase, n_bootstrap=n_bootstrap)
-        pairs[name] = {**scores.to_dict(), "failed": _failed(rows)}
-    metrics = {key: averages({name: pair[key]["score"] for name, pair in pairs.items()}) for key in ("bleu", "chrf")}
-    return {"pairs": pairs, "averages": metrics}
+        found.setdefault((name, pair), {})[kind] = metric_score(metric, hypotheses, references, n_bootstrap)
+    scores: dict[str, dict[str, Any]] = {name: {"pairs": {}} for name in sets}
+    for (name, pair), metrics in found.items():
+        rows = groups[name, pair]
+        result = Scores(**metrics, rows=len(rows), empty=count_empty([row["hypothesis"] for row in rows]))
+        scores[name]["pairs"][pair] = {**result.to_dict(), "failed": _failed(rows)}
+    for result_of in scores.values():
+        result_of["averages"] = {
+            kind: averages({pair: values[kind]["score"] for pair, values in result_of["pairs"].items()})
+            for kind in TRANSLATION_METRICS
+        }
+    return scores
 
 
 def transcription_scores(records: Iterable[Record], *, normaliser: str = "basic") -> dict[str, Any]:

@@ -7,7 +7,6 @@ rather than 1; two systems with the very same outputs get 1 here, where sacreBLE
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,14 +15,17 @@ from typing import Any, cast
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
+from sacrebleu.metrics.base import Metric
 from sacrebleu.significance import PairedTest
 
 from comsl.errors import ComSLError, UsageError
-from comsl.evaluation.metrics import BOOTSTRAP_SAMPLES, bleu_metric, bleu_tokenizer, chrf_metric
-from comsl.evaluation.records import Record, read_records, read_scores
+from comsl.evaluation.metrics import BOOTSTRAP_SAMPLES, TRANSLATION_METRICS, bleu_tokenizer, translation_metric
+from comsl.evaluation.records import Record, read_records, read_scores, write_json
 from comsl.evaluation.scoring import direction, scorable
+from comsl.progress import track
 
 NAMED_IDS = 5
+OVERALL = "all rows"
 LEAST_ROWS = 20
 """Below it the resamples are so alike that the test calls every difference significant."""
 
@@ -66,17 +68,22 @@ class Comparison:
         return asdict(self)
 
     def write(self, path: str | Path) -> None:
-        """As JSON."""
-        Path(path).write_text(json.dumps(self.to_dict(), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        """As JSON; missing folders are made. ComSLError if it cannot be written."""
+        path = Path(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, self.to_dict())
+        except OSError as error:
+            raise ComSLError(f"{path}: cannot be written ({error.strerror or error})") from error
 
     def render(self) -> Group:
-        """A table for the terminal, with the signatures below."""
+        """A table for the terminal, with the signatures below; ``report.show`` prints it."""
         table = Table(title=f"{self.b} against {self.a}", title_justify="left")
         for name in ("direction", "rows", "metric", "a", "b", "b - a", "p"):
             table.add_column(name, justify="left" if name in ("direction", "metric") else "right", no_wrap=True)
         lines = list(self.pairs.items())
         if self.overall is not None and len(self.pairs) > 1:
-            lines.append(("all rows", self.overall))
+            lines.append((OVERALL, self.overall))
         for name, metrics in lines:
             rows = str(self.rows.get(name, sum(self.rows.values())))
             table.add_row(name, rows, "BLEU", *_cells(metrics["bleu"]))
@@ -85,8 +92,7 @@ class Comparison:
         notes = [f"a: {self.a}", f"b: {self.b}", *signatures, "*: p < 0.05 (paired bootstrap; ±: 95% interval)"]
         if any(metric.p is None for _, metrics in lines for metric in metrics.values()):
             notes.append(f"-: fewer than {LEAST_ROWS} rows, too few for a test")
-        footer = "\n".join(notes)
-        return Group(table, Text(footer, style="dim"))
+        return Group(table, *(Text(note, style="dim") for note in notes))
 
 
 def _cells(metric: MetricComparison) -> list[str]:
@@ -116,7 +122,7 @@ def compare(
 
     Raises:
         ComparisonError: the folders do not hold the same rows, or not the same references, or differ in lower-casing.
-        UsageError: a folder lacks the system.
+        UsageError: a folder holds no finished evaluation, or lacks the system.
     """
     lowercase = {bool(read_scores(folder)["lowercase"]) for folder in (a, b)}
     if len(lowercase) > 1:
@@ -143,19 +149,23 @@ def compare_rows(
     for row_id, row in rows_a.items():
         groups.setdefault(direction(row), []).append(row_id)
 
-    def test(ids: list[str], target_language: str) -> dict[str, MetricComparison]:
-        references = [rows_a[row_id]["reference"] for row_id in ids]
-        hyps_a, hyps_b = ([rows[row_id]["hypothesis"] for row_id in ids] for rows in (rows_a, rows_b))
-        return _paired_bootstrap(hyps_a, hyps_b, references, target_language, lowercase, n_samples)
-
     targets = {name: name.split("-")[1] for name in groups}
-    pairs = {name: test(ids, targets[name]) for name, ids in groups.items()}
-    overall = None
-    if len({bleu_tokenizer(target) for target in targets.values()}) == 1:
-        overall = next(iter(pairs.values()))
-        if len(groups) > 1:
-            overall = test([row_id for ids in groups.values() for row_id in ids], next(iter(targets.values())))
-    return Comparison(name_a, name_b, {name: len(ids) for name, ids in groups.items()}, pairs, overall)
+    rows = {name: len(ids) for name, ids in groups.items()}
+    pooled = len(groups) > 1 and len({bleu_tokenizer(target) for target in targets.values()}) == 1
+    if pooled:
+        groups[OVERALL] = [row_id for ids in groups.values() for row_id in ids]
+        targets[OVERALL] = next(iter(targets.values()))
+    pairs: dict[str, dict[str, MetricComparison]] = {}
+    jobs = [(name, kind) for name in groups for kind in TRANSLATION_METRICS]
+    for name, kind in track(jobs, description="bootstrap", unit="scores"):
+        sides = [[row[row_id]["hypothesis"] for row_id in groups[name]] for row in (rows_a, rows_b)]
+        references = [rows_a[row_id]["reference"] for row_id in groups[name]]
+        metric = translation_metric(kind, targets[name], lowercase)
+        pairs.setdefault(name, {})[kind] = _paired_bootstrap(sides[0], sides[1], references, metric, n_samples)
+    if len(groups) == 1:
+        return Comparison(name_a, name_b, rows, pairs, next(iter(pairs.values())))
+    overall = pairs.pop(OVERALL) if pooled else None
+    return Comparison(name_a, name_b, rows, pairs, overall)
 
 
 def check_aligned(rows_a: Mapping[str, Record], rows_b: Mapping[str, Record], name_a: str, name_b: str) -> None:
@@ -189,23 +199,12 @@ def _rows(folder: str | Path, system: str) -> dict[str, Record]:
 
 
 def _paired_bootstrap(
-    hypotheses_a: list[str],
-    hypotheses_b: list[str],
-    references: list[str],
-    target_language: str,
-    lowercase: bool,
-    n_samples: int,
-) -> dict[str, MetricComparison]:
-    same = hypotheses_a == hypotheses_b
+    hypotheses_a: list[str], hypotheses_b: list[str], references: list[str], metric: Metric, n_samples: int
+) -> MetricComparison:
     systems: list[tuple[str, Sequence[str]]] = [("a", hypotheses_a), ("b", hypotheses_b)]
-    comparisons = {}
-    for name, metric in (("bleu", bleu_metric(target_language, lowercase)), ("chrf", chrf_metric(lowercase))):
-        signatures, results = PairedTest(systems, {name: metric}, [references], "bs", n_samples)()
-        (key, signature), *_ = signatures.items()
-        a, b = (cast(Any, result) for result in results[key])
-        p = 1.0 if same else float(b.p_value)
-        p_or_none = p if len(references) >= LEAST_ROWS else None
-        comparisons[name] = MetricComparison(
-            float(a.score), float(b.score), float(a.ci), float(b.ci), p_or_none, str(signature)
-        )
-    return comparisons
+    signatures, results = PairedTest(systems, {"metric": metric}, [references], "bs", n_samples)()
+    (key, signature), *_ = signatures.items()
+    a, b = (cast(Any, result) for result in results[key])
+    p = 1.0 if hypotheses_a == hypotheses_b else float(b.p_value)
+    p_or_none = p if len(references) >= LEAST_ROWS else None
+    return MetricComparison(float(a.score), float(b.score), float(a.ci), float(b.ci), p_or_none, str(signature))

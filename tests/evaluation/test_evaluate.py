@@ -110,6 +110,7 @@ def test_systems_scores_and_files(manifest: Path, tmp_path: Path, capsys: pytest
     assert {"torch", "sacrebleu", "comsl"} <= set(scores["versions"])
 
     printed = capsys.readouterr().out
+    assert pair["bleu"]["signature"] in printed, "in one piece"
     assert all(word in printed for word in ("direct", "cascade", "text", "de-en", "WER", "tok:13a", "normaliser basic"))
 
 
@@ -144,7 +145,39 @@ def test_a_broken_row_costs_itself_only(tmp_path: Path) -> None:
     }
     assert result.scores["transcription"]["direct"]["pairs"]["de"]["rows"] == 3
     assert [record["hypothesis"] for record in result.records[:4]] == ["", "she buys three apples", "", ""]
-    assert "missing.wav" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert page.count("missing.wav") == 1, "one line for both systems"
+    assert [line.split(":")[0] for line in result.complaints] == [
+        "r0 (direct, cascade)", "r2 (direct, cascade, text)", "r3 (direct, cascade)"
+    ]  # fmt: skip
+
+
+def test_complaints_are_one_line_each(tmp_path: Path) -> None:
+    reasons = [("a", "direct", "no\n  file"), ("a", "cascade", "no file"), ("a", "text", "no text"), ("b", "text", "x")]
+    failed = [{"id": row_id, "system": system, "error": error} for row_id, system, error in reasons]
+    complaints = module.Evaluation(tmp_path, {"failed": failed}, []).complaints
+    assert complaints == ["a (direct, cascade): no file", "a (text): no text", "b (text): x"]
+
+
+def test_audio_that_is_too_short_fails(tmp_path: Path) -> None:
+    manifest = make_manifest(tmp_path)
+    soundfile.write(tmp_path / "1.wav", np.full(160, 0.1, np.float32), 16_000)
+    result = evaluate(decoder(), manifest, tmp_path / "out", ["direct", "cascade"], show=False)
+    assert [(failure["id"], failure["system"]) for failure in result.failed] == [("r1", "direct"), ("r1", "cascade")]
+    assert "10 ms of audio" in result.failed[0]["error"]
+
+
+def test_rows_without_transcript_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = make_manifest(tmp_path, r1={"transcript": None})
+    result = evaluate(decoder(), manifest, tmp_path / "out", ["direct"])
+    assert result.ok
+    assert result.scores["rows_without_transcript"] == 1
+    assert result.scores["transcription"]["direct"]["pairs"]["de"]["rows"] == 3
+    note = "1 of 4 rows have no transcript"
+    assert note in capsys.readouterr().out
+    assert note in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    evaluate(decoder(), manifest, tmp_path / "translated", ["direct"], task="translate")
+    assert note not in capsys.readouterr().out
 
 
 def test_a_row_without_translation_is_reported_and_not_scored(tmp_path: Path) -> None:
@@ -183,6 +216,7 @@ def test_tasks(manifest: Path, tmp_path: Path) -> None:
     translated = evaluate(decoder(), manifest, tmp_path / "a", ["direct"], task="translate", show=False)
     assert translated.scores["transcription"] == {}
     assert translated.records[0]["transcript_hypothesis"] is None
+    assert translated.scores["rows_without_transcript"] == 0
     transcribed = evaluate(decoder(), manifest, tmp_path / "b", task="transcribe", show=False)
     assert transcribed.scores["systems"] == {}
     assert transcribed.scores["transcription"]["direct"]["pairs"]["de"]["wer"] == pytest.approx(100 / 19)
@@ -260,6 +294,8 @@ def test_several_manifests(tmp_path: Path) -> None:
         ({"task": "summarise"}, "unknown task"),
         ({"normaliser": "fancy"}, "unknown normaliser"),
         ({"systems": []}, "no system"),
+        ({"systems": ["text"], "task": "transcribe"}, "text only translates"),
+        ({"systems": ["direct", "text"], "task": "transcribe"}, "text only translates"),
     ],
 )
 def test_wrong_usage(manifest: Path, tmp_path: Path, arguments: dict[str, Any], message: str) -> None:
@@ -273,6 +309,9 @@ def test_what_no_row_has_is_wrong_usage(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no row has audio"):
         evaluate(decoder(), tmp_path / "text.jsonl", tmp_path / "out")
     assert evaluate(decoder(), tmp_path / "text.jsonl", tmp_path / "out", ["text"], show=False).ok
+    write_manifest([{**row, "transcript": None, "audio": "a.wav"}], tmp_path / "heard.jsonl")
+    with pytest.raises(UsageError, match="no row has a transcript to score"):
+        evaluate(decoder(), tmp_path / "heard.jsonl", tmp_path / "out", task="transcribe")
     write_manifest([{**row, "translation": None}], tmp_path / "mono.jsonl")
     with pytest.raises(UsageError, match="no row has a translation"):
         evaluate(decoder(), tmp_path / "mono.jsonl", tmp_path / "out", ["text"])
@@ -309,3 +348,29 @@ def test_real_model(tmp_path: Path) -> None:
     assert any(record["hypothesis"] for record in result.records if record["system"] == "direct")
     alone = evaluate(tmp_path / "model", manifest, tmp_path / "alone", batch_size=1, show=False, **arguments)
     assert [r["hypothesis"] for r in alone.records] == [r["hypothesis"] for r in result.records]
+
+
+def test_the_attention_picture_is_of_one_segment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from comsl.evaluation.systems import ModelDecoder
+    from comsl.inference.decode import DecodingOptions
+    from tests.tiny import tiny_comsl, waveform
+
+    lengths = (0.6, 3.9, 4.0, 0.7)
+    manifest = make_manifest(tmp_path, **{f"r{index}": {"duration": value} for index, value in enumerate(lengths)})
+    for index, seconds in enumerate(lengths):
+        soundfile.write(tmp_path / f"{index}.wav", waveform(seconds, seed=index), 16_000)
+    model = ModelDecoder(*tiny_comsl(tmp_path / "model"), DecodingOptions(beam=1, max_new_tokens=3))
+    answer = [Hypothesis("the old man", -1.0, [5])]
+    monkeypatch.setattr(model, "speech", lambda clips, *_: answer * len(clips))
+    whole = model.prepare
+
+    def prepare(samples: np.ndarray) -> list[np.ndarray]:
+        return whole(samples) * (2 if len(samples) > 3 * 16_000 else 1)
+
+    monkeypatch.setattr(model, "prepare", prepare)
+    arguments: dict[str, Any] = {"task": "translate", "n_bootstrap": 0, "show": False}
+    result = evaluate(model, manifest, tmp_path / "out", ["direct"], **arguments)
+    assert result.scores["attention"].startswith("r3:"), "the longest that was decoded whole"
+    monkeypatch.setattr(model, "prepare", lambda samples: [])
+    assert evaluate(model, manifest, tmp_path / "silent", ["direct"], **arguments).scores["attention"] is None
+    assert not (tmp_path / "silent" / "attention.png").exists()

@@ -3,13 +3,16 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 from sacrebleu.metrics import BLEU
 
-from comsl.errors import UsageError
-from comsl.evaluation.records import Record, write_json
+from comsl.errors import ComSLError, UsageError
+from comsl.evaluation import significance
+from comsl.evaluation.records import SCORED, Record, write_json
+from comsl.evaluation.report import show
 from comsl.evaluation.significance import ComparisonError, compare
 
 WORDS = "the old man sees a small house near river she buys three red apples at market on Monday".split()
@@ -39,7 +42,7 @@ def folder(path: Path, hypotheses: list[str], system: str = "direct", lowercase:
         for index, hypothesis in enumerate(hypotheses)
     ]
     (path / "hypotheses.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    write_json(path / "scores.json", {"lowercase": lowercase})
+    write_json(path / "scores.json", {**dict.fromkeys(SCORED), "lowercase": lowercase})
     return path
 
 
@@ -110,10 +113,47 @@ def test_render_and_json(tmp_path: Path) -> None:
     Console(width=140, file=output).print(result.render())
     text = output.getvalue()
     assert all(word in text for word in ("de-en", "fr-en", "all rows", "100.0", "tok:13a", "bs:50"))
-    result.write(tmp_path / "comparison.json")
-    read = json.loads((tmp_path / "comparison.json").read_text())
+    result.write(tmp_path / "new" / "comparison.json")
+    read = json.loads((tmp_path / "new" / "comparison.json").read_text())
     assert read["rows"] == {"de-en": 30, "fr-en": 30}
     assert read["pairs"]["de-en"]["bleu"]["b"] == pytest.approx(100)
+
+
+def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
+    result = compare(folder(tmp_path / "a", worse(1)), tmp_path / "a", n_samples=20)
+    with pytest.raises(ComSLError, match=r"scores.json.*cannot be written"):
+        result.write(tmp_path / "a" / "scores.json" / "comparison.json")
+
+
+def test_signatures_stay_in_one_piece_in_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = compare(folder(tmp_path / ("long" * 30), worse(1)), tmp_path / ("long" * 30), n_samples=20)
+    show(result.render())
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert {metric.signature for metric in result.overall.values()} <= set(lines)
+    assert f"a: {result.a}" in lines
+
+
+def test_anothers_scores(tmp_path: Path) -> None:
+    a = folder(tmp_path / "a", REFERENCES)
+    for content in ('{"bleu": 12.5}', "[1]"):
+        (a / "scores.json").write_text(content)
+        with pytest.raises(ComSLError, match="not written by comsl evaluate .*lowercase"):
+            compare(a, a)
+    (a / "scores.json").write_text("BLEU = 12.5")
+    with pytest.raises(ComSLError, match="is not JSON"):
+        compare(a, a)
+
+
+def test_progress_goes_by_direction_and_metric(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def track(jobs: list[tuple[str, str]], **_: Any) -> list[tuple[str, str]]:
+        seen.extend(jobs)
+        return jobs
+
+    monkeypatch.setattr(significance, "track", track)
+    compare(folder(tmp_path / "a", worse(1)), tmp_path / "a", n_samples=20)
+    assert seen == [(name, metric) for name in ("de-en", "fr-en", "all rows") for metric in ("bleu", "chrf")]
 
 
 def test_a_handful_of_rows_proves_nothing(tmp_path: Path) -> None:
