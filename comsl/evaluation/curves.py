@@ -35,7 +35,8 @@ def read_curves(model: str | Path) -> Curves:
         if isinstance(entry, dict) and isinstance(entry.get("step"), int):
             for name, value in entry.items():
                 panel, label = _place(name, str(entry.get("kind", "train")))
-                if panel is not None and isinstance(value, int | float):
+                nothing = entry.get(f"{name}_count") == 0  # an average of nothing is logged as 0
+                if panel is not None and isinstance(value, int | float) and not nothing:
                     panels.setdefault(panel, {}).setdefault(label, []).append((entry["step"], value))
     return {
         panel: {name: _thin(points) for name, points in panels[panel].items()} for panel in PANELS if panel in panels
