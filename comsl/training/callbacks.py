@@ -12,10 +12,9 @@ from typing import Any
 from transformers import TrainerCallback
 
 from comsl.progress import console, format_duration, track
-from comsl.training.checkpoints import write_atomically
 from comsl.training.curves import draw_curves
+from comsl.training.log_file import LOG_FILE, truncate_log
 
-LOG_FILE = "train_log.jsonl"
 CURVES = "curves.png"
 RATES = ("learning_rate", "grad_norm", "speech_hours_per_hour", "tokens_per_second")
 
@@ -94,23 +93,3 @@ def _plain_values(record: dict[str, Any]) -> Iterator[tuple[str, float]]:
     for name, value in record.items():
         if name not in ("step", "epoch", "kind") and not name.endswith("_count"):
             yield name, value
-
-
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """All complete records; a line that a killed process left half-written is dropped."""
-    records = []
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            if isinstance(record, dict) and "step" in record:
-                records.append(record)
-    return records
-
-
-def truncate_log(path: Path, step: int) -> None:
-    """Forget every record after ``step``."""
-    records = [record for record in read_log(path) if record["step"] <= step]
-    write_atomically(path, "".join(json.dumps(record) + "\n" for record in records))

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from comsl.model import loading
 from comsl.training.checkpoints import (
     STATE,
     WRITE_ERRORS,
     CheckpointError,
     CheckpointFolder,
     remove,
-    weight_files,
 )
 from comsl.training.distributed import all_objects
 
@@ -26,10 +23,7 @@ if TYPE_CHECKING:
     from comsl.training.progress import Progress
 
 MODEL = "model."
-TEACHER = "teacher."
 FSDP_WEIGHTS = ("pytorch_model_fsdp.bin", "pytorch_model_fsdp_0")
-OTHER_WEIGHTS = "objectives.safetensors"
-"""Parameters of the joint model that are neither the model's nor the teacher's."""
 
 
 class CheckpointingMixin:
@@ -108,12 +102,8 @@ class CheckpointingMixin:
         state = self.accelerator.get_state_dict(self.model_wrapped) if self.is_fsdp_enabled else None
         if not self.args.should_save:
             return
-        joint = self.joint
         weights = None if state is None else {k[len(MODEL) :]: v for k, v in state.items() if k.startswith(MODEL)}
-        joint.model.save_pretrained(folder, state_dict=weights)
-        others = _others(joint.state_dict() if state is None else state)
-        if others:
-            save_file({name: value.contiguous() for name, value in others.items()}, folder / OTHER_WEIGHTS)
+        self.joint.model.save_pretrained(folder, state_dict=weights)
         if self.processing_class is not None:
             self.processing_class.save_pretrained(folder)
 
@@ -128,8 +118,6 @@ class CheckpointingMixin:
     def load_checkpoint(self, folder: Path) -> None:
         """Weights of a checkpoint into the joint model, which is not wrapped yet."""
         load_weights(self.joint.model, folder)
-        if (folder / OTHER_WEIGHTS).is_file():
-            self.joint.load_state_dict(load_file(folder / OTHER_WEIGHTS), strict=False)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)  # type: ignore[misc]
@@ -160,12 +148,13 @@ def load_weights(model: Any, folder: Path) -> None:
     """Loads a checkpoint's weights into ``model`` in place, through transformers' own loading.
 
     Raises:
-        CheckpointError: the checkpoint is of another model.
+        CheckpointError: the checkpoint is incomplete, damaged, or of another model.
     """
-    with _only_this_model(folder):
-        loaded = type(model).from_pretrained(folder)
+    try:
+        loaded = loading.load_weights(type(model).from_pretrained, folder)
+    except loading.ModelLoadError as error:
+        raise CheckpointError(f"{error}; the run cannot go on from this checkpoint: use another output_dir") from error
     ours, theirs = model.state_dict(), loaded.state_dict()
-    weight_files(folder)
     for name in sorted(ours.keys() | theirs.keys()):
         if name not in theirs or name not in ours:
             side = "misses" if name not in theirs else "has in addition"
@@ -176,15 +165,3 @@ def load_weights(model: Any, folder: Path) -> None:
                 f"{folder}: a checkpoint of another model: {name} is {shapes}; use another output_dir"
             )
     model.load_state_dict(theirs)
-
-
-@contextmanager
-def _only_this_model(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except (ValueError, KeyError, RuntimeError, OSError) as error:
-        raise CheckpointError(f"{folder}: cannot be loaded as a checkpoint of this model: {error}") from error
-
-
-def _others(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value for name, value in state.items() if not name.startswith((MODEL, TEACHER))}

@@ -22,7 +22,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from comsl.errors import ComSLError, UsageError
 from comsl.training.arguments import enable_gradient_checkpointing, training_arguments
@@ -68,7 +67,7 @@ class TrainingData:
 
 
 class Diverged(ComSLError):
-    """The loss is not a number any more."""
+    """The loss or the gradient is not a number any more."""
 
 
 class JointTrainer(CheckpointingMixin, Trainer):
@@ -102,7 +101,9 @@ class JointTrainer(CheckpointingMixin, Trainer):
         self.evaluator = evaluate
         self.metric, self.more_is_better = metric
         self.progress = Progress(more_is_better=self.more_is_better)
-        self._name_layers(joint)
+        joint._no_split_modules = (
+            joint.model._no_split_modules
+        )  # the classes that FSDP wraps, unless the user names some
         if configuration.training.gradient_checkpointing:
             enable_gradient_checkpointing(joint)
         super().__init__(
@@ -256,17 +257,37 @@ class JointTrainer(CheckpointingMixin, Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds what the trainer does not know; the history is in the run's log file, not in every checkpoint."""
         if "loss" in logs:
-            if not math.isfinite(logs["loss"]):
-                raise Diverged(
-                    f"the loss is {logs['loss']} at step {self.state.global_step}: training has diverged; lower "
-                    "optimizer.learning_rate or optimizer.max_grad_norm, or use more optimizer.warmup_steps"
-                )
             logs.update(self.progress.drain(all_objects))
         elif "train_runtime" in logs:
             return
         if self.state.epoch is not None:
             logs["epoch"] = self.state.epoch
         self.control = self.callback_handler.on_log(self.args, self.state, self.control, logs)
+
+    def _maybe_log_save_evaluate(self, tr_loss: Tensor, grad_norm: Any, *args: Any, **kwargs: Any) -> None:
+        """Everything that is logged, evaluated or saved passes here: first it is made sure that it is worth it."""
+        if self.control.should_log or self.control.should_evaluate or self.control.should_save:
+            self._check_for_divergence(float(tr_loss), grad_norm)
+        super()._maybe_log_save_evaluate(tr_loss, grad_norm, *args, **kwargs)
+
+    def _check_for_divergence(self, loss: float, grad_norm: Any) -> None:
+        """Before good checkpoints make room for one whose weights are not numbers any more.
+
+        The weights are what they were when the loss was computed, and one step of the gradient; so both are looked at,
+        on all ranks. In fp16 a gradient that overflows is normal: its step was skipped.
+        """
+        gradient = 0.0 if grad_norm is None or self.accelerator.optimizer_step_was_skipped else float(grad_norm)
+        for name, values in zip(
+            ("loss", "gradient's norm"), zip(*all_objects((loss, gradient)), strict=True), strict=True
+        ):
+            wrong = next((value for value in values if not math.isfinite(value)), None)
+            if wrong is not None:
+                latest = self.checkpoints.latest()
+                kept = f"the checkpoint of step {latest.step} is the last good one; " if latest else ""
+                raise Diverged(
+                    f"the {name} is {wrong} at step {self.state.global_step}: training has diverged; {kept}lower "
+                    "optimizer.learning_rate or optimizer.max_grad_norm, or use more optimizer.warmup_steps"
+                )
 
     def _evaluate(self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False) -> dict[str, float]:
         assert self.evaluator is not None
@@ -313,12 +334,6 @@ class JointTrainer(CheckpointingMixin, Trainer):
         finally:
             for module in sharded:
                 module.reshard()
-
-    @staticmethod
-    def _name_layers(joint: Any) -> None:
-        """Tells FSDP which classes to wrap, unless the user does."""
-        names = {type(module).__name__ for module in joint.modules() if isinstance(module, GradientCheckpointingLayer)}
-        joint._no_split_modules = sorted(names)
 
 
 class Flow(TrainerCallback):

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
-from comsl.training.callbacks import RunLog, read_log
+from comsl.training.callbacks import RunLog
 from comsl.training.checkpoints import CheckpointError, CheckpointFolder
+from comsl.training.log_file import read_log
 from comsl.training.trainer import JointTrainer
 from tests.training import standin
 from tests.training.processes import in_child, kill_self, together
@@ -162,6 +163,19 @@ def test_a_checkpoint_of_another_model_is_named(tmp_path: Path) -> None:
         standin.run(standin.configuration(tmp_path), width=8, evaluate=standin.dev_loss)
 
 
+def test_a_checkpoint_with_a_tensor_missing_is_named(tmp_path: Path) -> None:
+    """It must not be filled up with random values."""
+    assert in_child(train, str(tmp_path), ("on_step_begin", 5)) == -9
+    file = tmp_path / "checkpoints/step-000004/model.safetensors"
+    tensors = load_file(file)
+    del tensors["norm.bias"]
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(
+        CheckpointError, match=r"step-000004: 1 weights are missing .*: norm.bias; .*another output_dir"
+    ):
+        standin.run(standin.configuration(tmp_path), evaluate=standin.dev_loss)
+
+
 def fail_writing(owner: Any, name: str, error: Exception, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     original = getattr(owner, name)
 
@@ -222,20 +236,48 @@ def test_an_unfinished_checkpoint_is_never_chosen(tmp_path: Path) -> None:
     assert list(folder.path.iterdir()) == []
 
 
-def test_early_stopping_survives_a_kill(tmp_path: Path) -> None:
-    scores = iter([3.0, 1.0, 2.0, 2.5])
+SCORES = {2: 3.0, 4: 1.0, 6: 2.0, 8: 2.5, 10: 0.5, 12: 0.4}
+
+
+def train_until_it_gets_worse(output: str, kill: tuple[str, int] | None) -> None:
     settings = standin.configuration(
-        tmp_path, training__eval_steps=2, training__save_steps=100, training__early_stopping_patience=2
+        output, training__eval_steps=2, training__save_steps=3, training__early_stopping_patience=2
     )
-    made = standin.run(settings, evaluate=lambda _: {"loss": next(scores)})
-    assert made.state.global_step == 8
-    assert made.progress.stopped
-    assert made.progress.best_step == 4
-    kept = {item.step: item.resumable for item in made.checkpoints.complete()}
-    assert kept == {4: False, 8: True}
-    again = standin.trainer(settings, evaluate=lambda _: {"loss": 0.0})
-    again._tr_loss = torch.tensor(0.0)
-    again._restore_progress(str(made.checkpoints.latest().path))  # type: ignore[union-attr]
-    assert again.progress.stopped
-    assert {step: score for step, (score, _) in again.progress.scores.items()} == {2: 3.0, 4: 1.0, 6: 2.0, 8: 2.5}
-    assert json.loads((tmp_path / "train_log.jsonl").read_text().splitlines()[-1])["dev_loss"] == 2.5
+    callbacks = []
+    if kill is not None and kill[0].startswith("on_"):
+        callbacks.append(KillAtStep(kill[1], kill[0]))
+    elif kill is not None:
+        _kill_when_saving(*kill)
+    standin.run(
+        settings, evaluate=lambda made: {"loss": SCORES[made.state.global_step]}, callbacks=callbacks, dropout=0.3
+    )
+
+
+def test_early_stopping_survives_kills(tmp_path: Path) -> None:
+    """The evaluations before a kill count, and a run that had stopped stays where it stopped."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert in_child(train_until_it_gets_worse, str(whole), None) == 0
+    for kill in (("on_step_begin", 7), ("after the rename", 8)):
+        assert in_child(train_until_it_gets_worse, str(killed), kill) == -9
+    assert in_child(train_until_it_gets_worse, str(killed), None) == 0
+    kept = {item.step: item.resumable for item in CheckpointFolder(killed).complete()}
+    assert kept == {4: False, 8: True}  # the best one; two evaluations later the end
+    assert [record["dev_loss"] for record in records(killed) if record["kind"] == "dev"] == [3.0, 1.0, 2.0, 2.5]
+    check_same(killed, whole)
+
+
+def train_accumulating(output: str, kill: tuple[str, int] | None) -> None:
+    settings = standin.configuration(output, training__gradient_accumulation_steps=2, training__max_steps=8)
+    callbacks = [] if kill is None else [KillAtStep(kill[1], kill[0])]
+    standin.run(settings, dropout=0.3, callbacks=callbacks)
+
+
+def test_resuming_with_accumulation(tmp_path: Path) -> None:
+    """An epoch has three steps of two batches; killed in the middle of a step and of an epoch."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert in_child(train_accumulating, str(whole), None) == 0
+    assert in_child(train_accumulating, str(killed), ("on_substep_end", 4)) == -9
+    assert in_child(train_accumulating, str(killed), ("on_step_begin", 7)) == -9
+    assert in_child(train_accumulating, str(killed), None) == 0
+    assert records(whole)[-1]["step"] == 8
+    check_same(killed, whole)

@@ -23,8 +23,8 @@ from comsl.inference.decode import DecodingOptions, decode_speech
 from comsl.model import load_model
 from comsl.objectives import ObjectiveSet
 from comsl.training import run as stages
-from comsl.training.callbacks import read_log
 from comsl.training.checkpoints import CheckpointError, CheckpointFolder
+from comsl.training.log_file import read_log
 from comsl.training.run import build_trainer, train
 from comsl.training.trainer import JointTrainer
 from tests.tiny import tiny_mbart50

@@ -12,7 +12,7 @@ import torch
 from transformers import TrainerCallback
 
 from comsl.errors import UsageError
-from comsl.training.callbacks import read_log, truncate_log
+from comsl.training.log_file import read_log, truncate_log
 from comsl.training.progress import Progress
 from comsl.training.trainer import Diverged
 from tests.training import standin
@@ -147,6 +147,28 @@ def test_divergence_is_an_error(tmp_path: Path) -> None:
 
     with pytest.raises(Diverged, match="the loss is nan at step 4"):
         standin.run(standin.configuration(tmp_path), callbacks=[Poison()])
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_divergence_between_two_log_lines_costs_no_checkpoint(tmp_path: Path, what: str) -> None:
+    """Weights that are not numbers must not take the place of the last good ones."""
+
+    class Poison(TrainerCallback):
+        def on_step_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+            if what == "loss" and state.global_step == 4:
+                model.model.head.weight.data[0, 0] = float("inf")
+
+    settings = standin.configuration(tmp_path, training__save_steps=2, training__logging_steps=100, data__dev=None)
+    made = standin.trainer(settings, callbacks=[Poison()])
+    if what == "gradient":  # of the step before the checkpoint: its loss is still a number
+        made.joint.model.head.weight.register_hook(
+            lambda gradient: gradient * float("nan") if made.state.global_step == 5 else gradient
+        )
+    with pytest.raises(Diverged, match=rf"the {what}.* is nan at step 6: .*step 4 is the last good one; lower"):
+        made.fit()
+    assert [(item.step, item.resumable) for item in made.checkpoints.complete()] == [(4, True)]
+    last = standin.weights(tmp_path / "checkpoints/step-000004")
+    assert all(torch.isfinite(tensor).all() for tensor in last.values())
 
 
 def test_what_is_logged(tmp_path: Path) -> None:
