@@ -103,7 +103,7 @@ def run_demo(
     text_model = _train("mt", out / "runs" / "mt", start, world, overrides)
     done("train mt")
     for system in SYSTEMS:
-        screen.print(f"[bold]{system.title}[/bold] (recipes/demo/{system.recipe}.yaml)")
+        screen.print(f"[bold]{system.title}[/bold] (comsl/demo/recipes/{system.recipe}.yaml)")
         _train(system.recipe, out / "runs" / system.name, text_model, world, (*system.overrides, *overrides))
         done(f"train {system.name}")
 
