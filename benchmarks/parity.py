@@ -79,7 +79,6 @@ def text_config(sizes: dict[str, Any], weights: dict[str, Tensor]) -> MBartConfi
         activation_dropout=0.0,
         pad_token_id=sizes["pad_token_id"],
         eos_token_id=sizes["eos_token_id"],
-        tie_word_embeddings=sizes.get("lm_head_tied", True),
     )
 
 
@@ -100,6 +99,8 @@ def speech_config(sizes: dict[str, Any], weights: dict[str, Tensor]) -> WhisperC
 
 def load_models(directory: Path) -> tuple[ComSLForConditionalGeneration, MBartForConditionalGeneration, dict[str, Any]]:
     sizes = json.loads((directory / "expected.json").read_text())["config"]
+    if not sizes.get("lm_head_tied", True):
+        raise ValueError("config.lm_head_tied: false is not supported: the published model ties them")
     weights = load_file(directory / "weights.safetensors")
     dtype = getattr(torch, sizes.get("dtype", "float64"))
     text = text_config(sizes, weights)

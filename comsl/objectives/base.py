@@ -15,8 +15,14 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
+from comsl.errors import UsageError
+
 if TYPE_CHECKING:
     from comsl.objectives.views import Views
+
+
+class ObjectiveError(UsageError):
+    """A setting of the objectives is wrong; the message names it and what is possible."""
 
 
 class Memory(Enum):

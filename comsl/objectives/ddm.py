@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from comsl.objectives.base import Memory, Objective, Pair, Reads, Target, Term
+from comsl.objectives.base import Memory, Objective, ObjectiveError, Pair, Reads, Target, Term
 
 if TYPE_CHECKING:
     from comsl.objectives.views import Views
@@ -34,6 +34,8 @@ class DDM(Objective):
     name = "ddm"
 
     def connect(self, active: Mapping[str, Objective]) -> None:
+        if not active.keys() & STUDENTS.keys():
+            raise ObjectiveError("objectives.ddm shares the weight of st and stm: switch one of them on, or ddm off")
         self._students = {name: active[name].weight for name in STUDENTS if name in active}  # type: ignore[attr-defined]
 
     def reads(self) -> Reads:

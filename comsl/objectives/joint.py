@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from comsl.model.modeling import ComSLForConditionalGeneration
-from comsl.objectives.base import Memory
-from comsl.objectives.settings import ObjectiveError, ObjectiveSet
+from comsl.objectives.base import Memory, ObjectiveError
+from comsl.objectives.settings import ObjectiveSet
 from comsl.objectives.views import Batch, compute_views, counts
 
 Reduction = Literal["mean", "paper"]

@@ -8,9 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import reduce
 from typing import Any
 
-from comsl.errors import UsageError
 from comsl.objectives.asr import ASR
-from comsl.objectives.base import Memory, Objective, Reads, Target, Term
+from comsl.objectives.base import Memory, Objective, ObjectiveError, Reads, Target, Term
 from comsl.objectives.ctc import CTC
 from comsl.objectives.ddm import DDM
 from comsl.objectives.erm import ERM
@@ -21,10 +20,6 @@ from comsl.objectives.stm import STM
 from comsl.objectives.views import Views
 
 OBJECTIVES: dict[str, type[Objective]] = {cls.name: cls for cls in (ASR, ST, MT, DDM, MTP, STM, ERM, CTC)}
-
-
-class ObjectiveError(UsageError):
-    """A setting of the objectives is wrong; the message names it and what is possible."""
 
 
 class ObjectiveSet:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from comsl.errors import ComSLError
 from comsl.objectives.base import CTC_LABELS, SPEECH_POSITIONS, Memory, Pair, Reads, Target
 from comsl.objectives.vocabulary import FrozenDistribution, VocabularyLosses, vocabulary_losses
 
@@ -130,6 +131,7 @@ def _encode(model: ComSLForConditionalGeneration, batch: Batch, reads: Reads, vi
     if mixed:
         masked = Rows(model.embed_text(batch["masked_transcript_ids"]), batch["transcript_mask"].sum(1))
         inputs["mixed"] = _concatenate(masked, inputs["speech"])
+        _check_positions(model, inputs["mixed"])
         inputs["masked text"] = masked
     return _encode_rows(model, inputs, reads, views)
 
@@ -163,6 +165,16 @@ def _encode_rows(
         mixed = states["mixed"].part(inputs["masked text"].lengths, inputs["speech"].lengths).states
         views.layers[layer] = alone[mask], mixed[mask]
     return encoded
+
+
+def _check_positions(model: ComSLForConditionalGeneration, mixed: Rows) -> None:
+    """Either side alone was checked where it was made; only together can they be too long."""
+    positions = model.max_positions
+    if positions is not None and mixed.states.shape[1] > positions:
+        raise ComSLError(
+            f"a transcript and its speech take {mixed.states.shape[1]} positions together, but the text encoder has "
+            f"{positions}: leave out longer clips, or switch off mtp, stm and erm, which read them together"
+        )
 
 
 def _view(memory: Memory) -> str:
@@ -275,12 +287,14 @@ def _ctc_loss(model: ComSLForConditionalGeneration, frames: Tensor, lengths: Ten
     log_probs = (logits if logits.dtype == torch.float64 else logits.float()).log_softmax(-1)
     valid = labels != -100
     label_lengths = valid.sum(1)
+    # A row without a single known character says nothing about the speech; it must not teach "all blank".
+    labelled = label_lengths > 0
     repeats = ((labels[:, 1:] == labels[:, :-1]) & valid[:, 1:]).sum(1)
     aligned = lengths >= label_lengths + repeats
     loss = F.ctc_loss(
         log_probs.transpose(0, 1), labels.clamp_min(0), lengths, label_lengths, reduction="none", zero_infinity=True
     )
-    return CTCLoss(loss.sum(), label_lengths[~aligned].sum())
+    return CTCLoss((loss * labelled).sum(), label_lengths[~aligned].sum())
 
 
 # --- rows ----------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ text-to-text distribution that distribution matching needs is the one that the M
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -68,6 +68,12 @@ def vocabulary_losses(
     if torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
         hidden, weight = hidden.to(dtype), weight.to(dtype)
+    if losses.frozen is not None:
+        # The teacher's product over the vocabulary costs as much as a student's: compute it in the same precision.
+        frozen = FrozenDistribution(
+            losses.frozen.hidden.to(weight.dtype), losses.frozen.weight.to(weight.dtype), losses.frozen.bias
+        )
+        losses = replace(losses, frozen=frozen)
     with torch.autocast(device, enabled=False):
         return _VocabularyLosses.apply(hidden.to(weight.dtype), weight, bias, losses)
 
@@ -107,8 +113,10 @@ class _VocabularyLosses(torch.autograd.Function):
         hidden, weight, bias = ctx.saved_tensors
         losses: VocabularyLosses = ctx.losses
         grad_hidden = torch.empty_like(hidden)
-        grad_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
-        grad_bias = torch.zeros_like(bias) if bias is not None and ctx.needs_input_grad[2] else None
+        # Sums over many chunks: in bfloat16 each addition would round, and more chunks would mean more error.
+        accumulate = grad_cross_entropy.dtype
+        grad_weight = torch.zeros_like(weight, dtype=accumulate) if ctx.needs_input_grad[1] else None
+        grad_bias = torch.zeros_like(bias, dtype=accumulate) if bias is not None and ctx.needs_input_grad[2] else None
         for chunk in _chunks(hidden, weight):
             probs = _log_probs(hidden[:, chunk], weight, bias).exp_()
             # d/d logits of a cross-entropy to any distribution q is (softmax - q).
@@ -134,7 +142,7 @@ class _VocabularyLosses(torch.autograd.Function):
                 grad_weight += grad_logits.flatten(0, 1).T @ hidden[:, chunk].flatten(0, 1)
             if grad_bias is not None:
                 grad_bias += grad_logits.sum((0, 1))
-        return grad_hidden, grad_weight, grad_bias, None
+        return grad_hidden, _like(grad_weight, weight), _like(grad_bias, bias), None
 
 
 def _chunks(hidden: Tensor, weight: Tensor) -> Iterator[slice]:
@@ -154,4 +162,8 @@ def _log_probs(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _frozen_probs(frozen: FrozenDistribution, chunk: slice) -> Tensor:
-    return _log_probs(frozen.hidden[None, chunk].to(frozen.weight.dtype), frozen.weight, frozen.bias)[0].exp()
+    return _log_probs(frozen.hidden[None, chunk], frozen.weight, frozen.bias)[0].exp()
+
+
+def _like(gradient: Tensor | None, parameter: Tensor) -> Tensor | None:
+    return None if gradient is None else gradient.to(parameter.dtype)

@@ -75,6 +75,7 @@ def test_only_a_share_for_the_teacher_needs_one():
         ({"asr": True, "erm": {"layer": 0}}, "objectives.erm.layer: 0 is not at least 1"),
         ({}, "no objective is switched on"),
         ({"ddm": True}, "no objective is switched on"),
+        ({"mt": True, "ddm": True}, "objectives.ddm shares the weight of st and stm"),
     ],
 )
 def test_wrong_settings_are_named(settings, message):
