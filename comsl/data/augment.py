@@ -6,12 +6,9 @@ Shapes: N samples at 16 kHz, M feature bands, T frames.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import math
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +27,8 @@ class AugmentSettings:
     """What is done to training clips. The defaults do nothing."""
 
     speed: tuple[float, ...] = ()
-    """Factors one of which each clip is sped up by, in tempo and pitch, such as (0.9, 1.0, 1.1); all equally likely."""
+    """Factors one of which each clip is sped up by, in tempo and pitch, such as (0.9, 1.0, 1.1); all equally likely.
+    A clip that the drawn factor would make longer than the model reads keeps its own speed."""
 
     noise: float = 0.0
     """Share of the clips that get noise added."""
@@ -70,20 +68,6 @@ class AugmentSettings:
             if not fine:
                 raise UsageError(f"augment.{name}: must be {wish}, not {getattr(self, name)}")
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> AugmentSettings:
-        """Settings as a recipe has them. Raises UsageError for an unknown key or a value of a wrong type or range."""
-        names = [field.name for field in dataclasses.fields(cls)]
-        for name in values:
-            if name not in names:
-                nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-                hint = f"did you mean {nearest[0]}?" if nearest else f"known: {', '.join(names)}"
-                raise UsageError(f"augment.{name}: unknown key; {hint}")
-        try:
-            return cls(**values)
-        except TypeError:
-            raise UsageError(f"augment: a value has the wrong type: {dict(values)}") from None
-
     @property
     def masks_features(self) -> bool:
         return bool(self.time_masks or self.frequency_masks)
@@ -109,8 +93,9 @@ def augment_waveform(
     speed_draw, noise_draw = generator.random(2)
     if settings.speed:
         factor = settings.speed[int(speed_draw * len(settings.speed))]
-        if max_duration is None or waveform.size / factor <= max_duration * SAMPLE_RATE:
-            waveform = change_speed(waveform, factor)
+        changed = change_speed(waveform, factor)
+        if max_duration is None or changed.size <= round(max_duration * SAMPLE_RATE):
+            waveform = changed
     if noise_draw < settings.noise:
         waveform = add_noise(waveform, settings, generator)
     return waveform

@@ -76,7 +76,6 @@ class BucketBatchSampler(Sampler[list[int]]):
         self._check(languages)
         self._language_rows, self._language_draws = self._shares(languages)
         self.epoch = 0
-        self._skip = 0
         self.repeated_batches = 0
         """Batches of an epoch that are repetitions, over all ranks."""
         self.oversized_rows = int((self.costs > self.max_batch_cost).sum())
@@ -134,22 +133,15 @@ class BucketBatchSampler(Sampler[list[int]]):
             )  # fmt: skip
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration yields. Does not touch ``skip``."""
+        """Choose the epoch that the next iteration yields."""
         self.epoch = epoch
 
-    def skip(self, batches: int) -> None:
-        """Let the next iteration (only that one) start after this rank's first ``batches`` batches."""
-        if not 0 <= batches <= len(self):
-            raise ValueError(f"cannot skip {batches} of {len(self)} batches")
-        self._skip = batches
-
     def __len__(self) -> int:
-        """Batches of an epoch on this rank: the same on every rank and in every epoch, whatever is skipped."""
+        """Batches of an epoch on this rank: the same on every rank and in every epoch."""
         return self._batches // self.world_size
 
     def __iter__(self) -> Iterator[list[int]]:
-        start, self._skip = self._skip, 0
-        return iter(self.epoch_batches(self.epoch)[self.rank :: self.world_size][start:])
+        return iter(self.epoch_batches(self.epoch)[self.rank :: self.world_size])
 
     def epoch_batches(self, epoch: int) -> list[list[int]]:
         """The batches of all ranks in one epoch; rank r takes every ``world_size``-th one from the r-th on."""

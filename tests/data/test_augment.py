@@ -110,17 +110,14 @@ def test_one_setting_does_not_change_what_another_draws() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"sped": [0.9]}, "augment.sped: unknown key; did you mean speed?"),
         ({"speed": [9.0]}, "augment.speed: must be factors between 0.5 and 2"),
         ({"noise": 2}, "augment.noise: must be a share"),
         ({"noise_snr": [20, 5]}, "augment.noise_snr: must be the lowest and the highest"),
         ({"time_mask_share": 1.5}, "augment.time_mask_share: "),
-        ({"time_masks": "many"}, "wrong type"),
-        ({"speed": 0.9}, "wrong type"),
     ],
 )
 def test_settings_that_make_no_sense(values: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError) as error:
-        AugmentSettings.from_dict(values)
+        AugmentSettings(**values)
     assert message in str(error.value)
-    assert AugmentSettings.from_dict({"speed": [0.9, 1.1]}).speed == (0.9, 1.1)
+    assert AugmentSettings(speed=[0.9, 1.1]).speed == (0.9, 1.1)  # type: ignore[arg-type]

@@ -4,7 +4,6 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from torch.utils.data import DataLoader
 
 from comsl.data.sampler import BucketBatchSampler
 
@@ -83,40 +82,6 @@ def test_two_ranks_share_what_one_has() -> None:
     assert len(alone) % 2 == 0
     pair = [list(BucketBatchSampler(costs, 60, rank=rank, world_size=2)) for rank in (0, 1)]
     assert [batch for both in zip(*pair, strict=True) for batch in both] == list(alone)
-
-
-@pytest.mark.parametrize("skipped", [0, 1, 5, -1])
-def test_resuming_is_the_rest_of_the_epoch(skipped: int) -> None:
-    costs = durations(300)
-    whole = BucketBatchSampler(costs, 60, rank=1, world_size=2)
-    whole.set_epoch(4)
-    batches = list(whole)
-    skipped %= len(batches) + 1
-    resumed = BucketBatchSampler(costs, 60, rank=1, world_size=2)
-    resumed.skip(skipped)
-    resumed.set_epoch(4)
-    assert list(resumed) == batches[skipped:]
-    assert len(resumed) == len(batches)
-    assert list(resumed) == batches  # skipping concerns one iteration
-    with pytest.raises(ValueError, match="cannot skip"):
-        resumed.skip(len(batches) + 1)
-
-
-def test_skipping_never_touches_the_data() -> None:
-    read = []
-
-    class Rows:
-        def __getitem__(self, index: int) -> int:
-            read.append(index)
-            return index
-
-        def __len__(self) -> int:
-            return 100
-
-    sampler = BucketBatchSampler(durations(100), 60)
-    sampler.skip(len(sampler) - 1)
-    [batch] = list(DataLoader(Rows(), batch_sampler=sampler, collate_fn=list))  # type: ignore[arg-type]
-    assert read == batch
 
 
 def test_padding_is_small() -> None:
