@@ -16,7 +16,6 @@ where it is memory-mapped. A million rows cost no memory, and nothing the second
 from __future__ import annotations
 
 import contextlib
-import difflib
 import functools
 import getpass
 import hashlib
@@ -36,7 +35,8 @@ import pyarrow.parquet as pq
 
 from comsl.data.errors import DataError
 from comsl.data.jsonl import MalformedLine, line_of_row, line_with_field, read_blocks
-from comsl.errors import ComSLError
+from comsl.data.parquet import holds_bytes, is_audio_feature, plain_audio
+from comsl.errors import ComSLError, nearest
 from comsl.languages import get_language
 
 COLUMNS: dict[str, pa.DataType] = {
@@ -54,7 +54,7 @@ COLUMNS: dict[str, pa.DataType] = {
 """Columns of a manifest row. ``audio`` is binary where a Parquet manifest holds the files themselves."""
 
 # Part of the cache's key: raise it whenever a manifest would be converted or checked differently.
-_CACHE_VERSION = 1
+_CACHE_VERSION = 2
 
 ManifestPath = str | os.PathLike[str]
 
@@ -135,7 +135,8 @@ def _converted(path: Path) -> Path:
         with _replacing(target) as temporary:
             _convert(path, temporary)
         for file in older:
-            file.unlink(missing_ok=True)
+            if file != target:  # which another process may have made in the meantime
+                file.unlink(missing_ok=True)
     return target
 
 
@@ -198,20 +199,27 @@ def _parquet_blocks(path: Path) -> Iterator[pa.Table]:
         for name in file.schema_arrow.names:
             if name not in COLUMNS:
                 raise _unknown_column(name, str(path))
+        with_bytes = holds_bytes(file)
+        rows = 0
         for batch in file.iter_batches(batch_size=1024):
-            yield pa.table({name: _as_type(batch.column(name), name, path) for name in batch.schema.names})
+            columns = {name: batch.column(name) for name in batch.schema.names}
+            if "audio" in columns and is_audio_feature(columns["audio"].type):
+                columns["audio"], without = plain_audio(columns["audio"], with_bytes)
+                if without is not None:
+                    raise ManifestError(
+                        f"{_place(path, rows + without)}: audio is a path without bytes, other rows have bytes; write"
+                        " all rows the same way"
+                    )
+            yield pa.table({name: _as_type(column, name, path) for name, column in columns.items()})
+            rows += batch.num_rows
     except pa.ArrowException as error:
         raise ManifestError(f"{path}: not a Parquet file that can be read ({error})") from None
 
 
 def _as_type(column: pa.Array, name: str, path: Path) -> pa.Array:
     kind = column.type
-    if name == "audio":
-        if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:  # how `datasets` stores its Audio feature
-            column = pc.struct_field(column, "bytes")
-            kind = column.type
-        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-            return column.cast(pa.binary())
+    if name == "audio" and (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
+        return column.cast(pa.binary())
     wanted = COLUMNS[name]
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
@@ -223,8 +231,8 @@ def _as_type(column: pa.Array, name: str, path: Path) -> pa.Array:
 
 
 def _unknown_column(name: str, place: str) -> ManifestError:
-    nearest = difflib.get_close_matches(name, list(COLUMNS), n=1, cutoff=0.6)
-    hint = f"did you mean {nearest[0]!r}?" if nearest else f"a manifest has {', '.join(COLUMNS)}"
+    meant = nearest(name, COLUMNS, cutoff=0.6)
+    hint = f"did you mean {meant!r}?" if meant else f"a manifest has {', '.join(COLUMNS)}"
     return ManifestError(f"{place}: unknown column {name!r}: {hint}")
 
 
@@ -282,16 +290,18 @@ def _check(table: pa.Table) -> None:
 def _with_language_codes(table: pa.Table) -> pa.Table:
     """Languages by the codes of ``comsl.languages``, whatever accepted spelling the manifest has."""
     for name in ("source_language", "target_language"):
-        for spelling in pc.unique(table[name]).drop_null().to_pylist():
-            here = pc.equal(table[name], spelling)
+        spellings = pc.unique(table[name]).drop_null()
+        codes = []
+        for spelling in spellings.to_pylist():
             try:
-                code = get_language(spelling).code
+                codes.append(get_language(spelling).code)
             except ComSLError as error:
+                here = pc.equal(table[name], spelling)
                 _fail_where(table, here, functools.partial(_name_row, f", {name}: {error}"))
                 raise
-            if code != spelling:
-                column = pc.if_else(pc.fill_null(here, False), code, table[name])
-                table = table.set_column(table.column_names.index(name), name, column)
+        if codes != spellings.to_pylist():
+            column = pc.take(pa.array(codes, pa.string()), pc.index_in(table[name], spellings))
+            table = table.set_column(table.column_names.index(name), name, column)
     return table
 
 

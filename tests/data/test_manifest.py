@@ -8,7 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from comsl.data import jsonl
+from comsl.data import manifest as module
 from comsl.data.manifest import COLUMNS, ManifestError, load_manifest, write_manifest
+from comsl.languages import LANGUAGES
 
 ROW: dict[str, Any] = {"id": "a", "audio": "a.wav", "source_language": "de", "transcript": "ja"}
 
@@ -73,6 +75,23 @@ def test_audio_of_datasets(tmp_path: Path) -> None:
     table = pa.table({"id": ["a"], "audio": [{"bytes": b"abc", "path": "a.wav"}], "source_language": ["de"]})
     pq.write_table(table, tmp_path / "m.parquet")
     assert load_manifest(tmp_path / "m.parquet")[0]["audio"] == b"abc"
+
+
+def test_paths_of_datasets(tmp_path: Path) -> None:
+    """Without bytes the path is what there is; with them, a row that has only a path would lose it."""
+
+    def write(*audio: Any) -> Path:
+        kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+        columns = {"id": [f"{n}" for n in range(len(audio))], "source_language": ["de"] * len(audio)}
+        table = pa.table({**columns, "transcript": ["x"] * len(audio), "audio": pa.array(audio, kind)})
+        pq.write_table(table, tmp_path / "m.parquet")
+        return tmp_path / "m.parquet"
+
+    path = write({"bytes": None, "path": "a.wav"}, None, {"bytes": None, "path": "/x/b.wav"})
+    assert load_manifest(path)["audio"][:] == [f"{tmp_path}/a.wav", None, "/x/b.wav"]
+    assert load_manifest(write({"bytes": b"abc", "path": "a.wav"}, None))["audio"][:] == [b"abc", None]
+    mixed = write({"bytes": b"abc", "path": None}, {"bytes": None, "path": "b.wav"})
+    assert error_of(mixed).startswith(f"{mixed}, row 2: audio is a path without bytes, other rows have bytes")
 
 
 def test_other_string_types_of_parquet(tmp_path: Path) -> None:
@@ -205,6 +224,43 @@ def test_a_changed_manifest_is_read_again(tmp_path: Path, own_cache: Path) -> No
     write_lines(path, row(id="new"))
     assert load_manifest(path)["id"][:] == ["new"]
     assert len(list(own_cache.rglob("*.arrow"))) == 1
+
+
+def test_a_copy_that_another_process_just_made_is_not_removed(
+    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_lines(tmp_path / "m.jsonl", row())
+    convert, nested = module._convert, []
+
+    def while_another_does(source: Path, target: Path) -> None:
+        if not nested:
+            nested.append(True)
+            load_manifest(path)
+        convert(source, target)
+
+    exists = Path.exists
+    seen = []
+
+    def late(file: Path) -> bool:
+        """The other process is done just after this one looked."""
+        if file.suffix == ".arrow" and not seen:
+            seen.append(file)
+            load_manifest(path)
+            return False
+        return exists(file)
+
+    monkeypatch.setattr(Path, "exists", late)
+    assert load_manifest(path)["id"][:] == ["a"]
+    assert list(own_cache.rglob("*.arrow")) == seen
+    write_lines(path, row(id="b"))
+    monkeypatch.setattr(module, "_convert", while_another_does)
+    assert load_manifest(path)["id"][:] == ["b"]
+    assert len(list(own_cache.rglob("*.arrow"))) == 1
+
+
+def test_every_language_of_the_table(tmp_path: Path) -> None:
+    rows = [row(id=language.code, source_language=language.name) for language in LANGUAGES.values()]
+    assert load_manifest(write_lines(tmp_path / "m.jsonl", *rows))["source_language"][:] == list(LANGUAGES)
 
 
 @pytest.mark.slow
