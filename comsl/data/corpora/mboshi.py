@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,8 @@ def prepare(root: str | Path, out: str | Path) -> Summary:
 
     Args:
         root: the repository of the corpus, or its folder ``full_corpus_newsplit``.
-        out: folder of the manifests. The audio stays where it is; manifests name it by absolute path.
+        out: folder of the manifests. The audio stays where it is; manifests name it by its path relative to ``out``, so
+            that both can be moved, or mounted elsewhere, together.
 
     Raises:
         CorpusError: ``root`` is something else, or no utterances are left for a manifest.
@@ -93,8 +95,11 @@ def prepare(root: str | Path, out: str | Path) -> Summary:
         "test": [{**row, "split": "test"} for row in test],
         "test-novel": [{**row, "split": "test"} for row in test if row["translation"] not in known],
     }
+    # The manifests' folder as the reader of a manifest finds it, with links followed.
+    here = out.resolve()
     for name, rows in manifests.items():
-        write_manifest(rows, out / f"{name}.jsonl")
+        relative = ({**row, "audio": os.path.relpath(row["audio"], here)} for row in rows)
+        write_manifest(relative, out / f"{name}.jsonl")
     summary = Summary(
         root=str(folder),
         rows={name: len(rows) for name, rows in manifests.items()},

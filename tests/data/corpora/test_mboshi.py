@@ -35,7 +35,11 @@ def test_protocol(root: Path, tmp_path: Path, inner: bool) -> None:
     assert manifests["validation"]["id"][:] == [f"anna_2015_{number:03d}" for number in range(100)]
     assert manifests["train"]["id"][:] == [f"anna_2015_{number:03d}" for number in range(100, 104)]
     assert manifests["test-novel"]["translation"][:] == ["l'autre, numéro 5", "Neuf."]
-    assert manifests["train"][0] == {
+    # Relative to the manifest, so that corpus and manifests can be moved together.
+    written = json.loads((tmp_path / "out" / "train.jsonl").read_text().splitlines()[0])
+    assert written["audio"] == "../clone/full_corpus_newsplit/train/anna_2015_100.wav"
+    first = manifests["train"][0]
+    assert {**first, "audio": str(Path(first["audio"]).resolve())} == {
         "id": "anna_2015_100",
         "audio": str(root / "full_corpus_newsplit" / "train" / "anna_2015_100.wav"),
         "duration": 0.1,
