@@ -7,16 +7,27 @@ from collections import Counter
 from pathlib import Path
 
 from comsl.data.errors import DataError
-from comsl.data.manifest import load_manifest
 
 BLANK = "<blank>"
+
+
+def fold_case(text: str) -> str:
+    """Composed (NFC) and lower-cased: a model that spells need not learn two shapes of a letter that sound the same.
+
+    What the CTC layer spells is only ever compared with itself.
+    """
+    return unicodedata.normalize("NFC", text.lower())
+
+
+def normalize_characters(text: str) -> str:
+    """A text as the CTC layer spells it: ``fold_case``, single spaces between words and none at the ends."""
+    return " ".join(fold_case(text).split())
 
 
 def character_vocabulary(path: str | Path, min_count: int = 1) -> list[str]:
     """Blank first, then every character in the order of Unicode, the space between words included.
 
-    Characters are composed (NFC) and lower-cased: a model that spells need not learn two shapes of a letter that sound
-    the same, and what the CTC layer spells is only ever compared with itself.
+    They are those of the texts as ``normalize_characters`` gives them.
 
     Args:
         path: a manifest (``.jsonl``, ``.parquet``: its transcripts are read) or a UTF-8 text.
@@ -27,6 +38,8 @@ def character_vocabulary(path: str | Path, min_count: int = 1) -> list[str]:
     """
     path = Path(path)
     if path.suffix in (".jsonl", ".json", ".parquet"):
+        from comsl.data.manifest import load_manifest  # heavy, and the processor needs the functions above only
+
         lines = [text for text in load_manifest(path)["transcript"] if text]
     else:
         try:
@@ -35,7 +48,7 @@ def character_vocabulary(path: str | Path, min_count: int = 1) -> list[str]:
             raise DataError(f"{path}: cannot be read as UTF-8 text: {error}") from error
     counts: Counter[str] = Counter()
     for line in lines:
-        counts.update(" ".join(unicodedata.normalize("NFC", line.lower()).split()))
+        counts.update(normalize_characters(line))
     characters = sorted(character for character, count in counts.items() if count >= min_count)
     if not characters:
         raise DataError(f"{path}: no transcripts to take characters from")

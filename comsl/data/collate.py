@@ -40,7 +40,10 @@ class Collator:
     translation
         ``translation_decoder_input_ids`` and ``translation_labels`` [B, N], as the transcript's.
     ctc
-        ``ctc_labels`` [B, C].
+        ``ctc_labels`` [B, C]: all -100 for a row without a character that the vocabulary has; ``ctc_unknown`` [B]:
+        characters of each row that it lacks.
+
+    A text with more tokens than the processor's ``max_positions`` is an error that names its row.
 
     Args:
         processor: a ComSLProcessor.
@@ -66,7 +69,9 @@ class Collator:
             batch.update(self._translation(examples))
         if "ctc" in self.fields:
             rows = self._each(examples, "transcript", lambda row: self.processor.ctc_ids(row.transcript))
-            batch["ctc_labels"] = self._pad(rows, IGNORED)
+            # One place at least: no row of the batch may have a label.
+            batch["ctc_labels"] = self._pad([ids or [IGNORED] for ids, _ in rows], IGNORED)
+            batch["ctc_unknown"] = torch.tensor([unknown for _, unknown in rows], dtype=torch.long)
         return batch
 
     def _each(self, examples: Sequence[Example], column: str, make: Callable[[Example], Any]) -> list[Any]:
@@ -92,7 +97,7 @@ class Collator:
 
     def _transcript(self, examples: Sequence[Example]) -> Batch:
         def source(row: Example) -> list[int]:
-            return self.processor.source_ids(row.transcript, row.source_language)
+            return self._fitting(self.processor.source_ids(row.transcript, row.source_language), "transcript")
 
         def target(row: Example) -> tuple[list[int], list[int]]:
             return self.processor.target_ids(row.transcript, row.source_language)
@@ -129,13 +134,24 @@ class Collator:
         self._each(examples, "target_language", lambda row: None)
 
         def target(row: Example) -> tuple[list[int], list[int]]:
-            return self.processor.target_ids(row.translation, row.target_language)
+            ids, labels = self.processor.target_ids(row.translation, row.target_language)
+            return self._fitting(ids, "translation"), labels
 
         targets = self._each(examples, "translation", target)
         return {
             "translation_decoder_input_ids": self._pad([row[0] for row in targets], self.processor.pad_token_id),
             "translation_labels": self._pad([row[1] for row in targets], IGNORED),
         }
+
+    def _fitting(self, ids: list[int], what: str) -> list[int]:
+        """The ids, which are no more than the text model has positions for."""
+        limit = getattr(self.processor, "max_positions", None)
+        if limit is not None and len(ids) > limit:
+            raise DataError(
+                f"its {what} is {len(ids)} tokens long (with language and end), the text model has positions for"
+                f" {limit}; split the row at its sentences, or leave it out"
+            )
+        return ids
 
     @staticmethod
     def _pad(rows: Sequence[Sequence[int]], value: int) -> Tensor:

@@ -35,7 +35,8 @@ NEEDS: dict[str, tuple[str, ...]] = {
 }
 """Field of a batch -> columns of the manifest that it is made of."""
 
-# Headers say lengths to a few milliseconds; a clip of exactly the longest duration must pass.
+# Headers and manifests say lengths to a few milliseconds; a clip of exactly the longest duration must pass. What was
+# decoded is measured without slack.
 _LENGTH_SLACK = 0.02
 
 
@@ -73,12 +74,12 @@ class SpeechTranslationDataset(Dataset[Example]):
         seed: of all randomness.
         fields: what the collator will build (keys of ``NEEDS``); nothing else is loaded. None: audio where a row has
             it, and whatever text there is.
-        max_duration: seconds that the model reads at most. Default: the processor's ``max_duration`` or
-            ``fixed_duration``, if it has one.
+        max_duration: seconds that the model reads at most; default: the processor's ``max_duration``, if it has one.
+            Never more than its ``fixed_duration``.
 
     Raises:
-        DataError: a row lacks a column that the fields need, or is known to be too long or too short, naming the rows:
-            better now than after an hour of training.
+        DataError: a row lacks a column that the fields need, is in a language that the processor lacks, or is known
+            to be too long or too short, naming the rows: better now than after an hour of training.
     """
 
     def __init__(
@@ -98,13 +99,16 @@ class SpeechTranslationDataset(Dataset[Example]):
         self.seed = seed
         self.fields = None if fields is None else check_fields(fields)
         if max_duration is None:
-            max_duration = getattr(processor, "max_duration", None) or getattr(processor, "fixed_duration", None)
-        self.max_duration = max_duration
+            max_duration = getattr(processor, "max_duration", None)
+        self.fixed_duration: float | None = getattr(processor, "fixed_duration", None)
+        limits = [seconds for seconds in (max_duration, self.fixed_duration) if seconds is not None]
+        self.max_duration: float | None = min(limits, default=None)
         # Shared memory, so that workers that live on from one epoch to the next see it change.
         self._epoch = torch.zeros((), dtype=torch.long).share_memory_()
         self._seconds: npt.NDArray[np.float64] | None = None
         self._time_axis = self._find_time_axis()
         self._check_columns()
+        self._check_languages()
         if self.fields is not None and "speech" not in self.fields:
             self.manifest = self.manifest.remove_columns(["audio"])
         elif self.fields is not None:
@@ -115,7 +119,7 @@ class SpeechTranslationDataset(Dataset[Example]):
         if kind == "waveform" and self.augment.masks_features:
             raise UsageError(
                 "augment.time_masks and augment.frequency_masks are for spectral features; this model reads the"
-                " waveform itself: leave them out (it has mask_time_prob in its own configuration)"
+                " waveform itself: leave them out (augment.speed and augment.noise work on waveforms)"
             )
         return 0 if kind == "filterbank" else 1
 
@@ -152,8 +156,7 @@ class SpeechTranslationDataset(Dataset[Example]):
 
     def _add_speech(self, example: Example, audio: str | bytes) -> None:
         waveform = load_audio(audio)
-        seconds = waveform.size / SAMPLE_RATE
-        reason = self._wrong_duration(seconds)
+        reason = self._wrong_duration(waveform.size / SAMPLE_RATE, slack=0.5 / SAMPLE_RATE)
         if reason:
             raise DataError(reason)
         generator = np.random.default_rng(example.key)
@@ -163,13 +166,14 @@ class SpeechTranslationDataset(Dataset[Example]):
         if self.augment.masks_features:
             example.features = mask_features(example.features, self.augment, generator, self._time_axis)
 
-    def _wrong_duration(self, seconds: float) -> str | None:
+    def _wrong_duration(self, seconds: float, slack: float = _LENGTH_SLACK) -> str | None:
         if seconds < MIN_DURATION:
             return f"{1000 * seconds:.0f} ms of audio, at least {1000 * MIN_DURATION:.0f} ms are needed; leave it out"
-        if self.max_duration is not None and seconds > self.max_duration + _LENGTH_SLACK:
+        if self.max_duration is not None and seconds > self.max_duration + slack:
+            digits = 2 if seconds > self.max_duration + _LENGTH_SLACK else 4
             return (
-                f"{seconds:.2f} s of audio, the model reads {self.max_duration:g} s at most; cut it into segments with"
-                " their own text, or leave it out"
+                f"{seconds:.{digits}f} s of audio, the model reads {self.max_duration:g} s at most; cut it into"
+                " segments with their own text, or leave it out"
             )
         return None
 
@@ -182,6 +186,28 @@ class SpeechTranslationDataset(Dataset[Example]):
                         f"{self._rows(missing)} no {column}, which {field!r} is made of; fill it in, leave the rows"
                         " out, or switch the objectives off that need it"
                     )
+
+    def _check_languages(self) -> None:
+        """Refuse languages that the model has no token for, as far as the fields need them."""
+        find = getattr(self.processor, "language_id", None)
+        if find is None:
+            return
+        columns = set()
+        if self.fields is None or self.fields - {"ctc"}:
+            columns.add("source_language")
+        if self.fields is not None and "translation" in self.fields:
+            columns.add("target_language")
+        for name in sorted(columns):
+            column = self.manifest.data.column(name)
+            for code in pc.unique(column).drop_null().to_pylist():
+                try:
+                    find(code)
+                except ComSLError as error:
+                    rows = np.flatnonzero(pc.fill_null(pc.equal(column, code), False).to_numpy())
+                    raise DataError(
+                        f"{self._rows(rows)} the {name} {code!r}: {error}; leave the rows out, or compose the model"
+                        " with it as a new language"
+                    ) from None
 
     def _rows(self, rows: npt.NDArray[np.int64]) -> str:
         """ "row 'a' has" or "3 rows (first: 'a', 'b') have"."""
@@ -224,11 +250,16 @@ class SpeechTranslationDataset(Dataset[Example]):
     def costs(self) -> npt.NDArray[np.float64]:
         """What each row costs in a batch [rows], for ``BucketBatchSampler``.
 
-        Seconds of audio (at the slowest speed of the augmentation), or, if speech is not among the fields, characters
+        Seconds of audio (at the slowest speed of the augmentation that leaves the clip short enough; the fixed
+        duration, where the processor has one, whatever the clip's), or, if speech is not among the fields, characters
         of the longer of transcript and translation.
         """
         if self.fields is None or "speech" in self.fields:
-            return self.durations() / min((1.0, *self.augment.speed))
+            seconds = self.durations()
+            if self.fixed_duration is not None:
+                return np.where(np.isnan(seconds), np.nan, self.fixed_duration)
+            slowest = seconds / min((1.0, *self.augment.speed))
+            return slowest if self.max_duration is None else np.minimum(slowest, self.max_duration)
         columns = {column for field in self.fields for column in NEEDS[field]} & {"transcript", "translation"}
         lengths = [_numbers(pc.utf8_length(self.manifest.data.column(column))) for column in sorted(columns)]
         return np.nanmax(np.stack(lengths), axis=0)

@@ -14,7 +14,7 @@ from comsl.errors import ComSLError, UsageError
 from .configuration import ComSLConfig
 from .extraction import ComSLFeatureExtractor
 from .generation import default_generation_config
-from .loading import ModelLoadError, load_speech_part, load_text_part
+from .loading import ModelLoadError, load_speech_part, load_text_part, quiet
 from .modeling import ComSLForConditionalGeneration
 from .processing import ComSLProcessor
 from .vocabulary import (
@@ -81,6 +81,7 @@ def compose(
     for name in ("forced_bos_token_id", "forced_eos_token_id"):  # decoding forces nothing
         if hasattr(text_model.config, name):
             setattr(text_model.config, name, None)
+    _keep_every_layer(text_model)
     if encoder.config.model_type == "whisper":
         encoder.config.suppress_tokens = encoder.config.begin_suppress_tokens = None
     extractor = ComSLFeatureExtractor.from_extractor(extractor, fixed_duration)
@@ -100,10 +101,17 @@ def compose(
     )
     with _seeded(seed):
         model = _assemble(config, encoder, text_model, ctc_head, dtype)
-    processor = ComSLProcessor(extractor, tokenizer, languages=known, ctc_vocabulary=config.ctc_vocabulary)
+    processor = ComSLProcessor(
+        extractor,
+        tokenizer,
+        languages=known,
+        ctc_vocabulary=config.ctc_vocabulary,
+        max_positions=model.max_positions,
+    )
     if out is not None:
-        model.save_pretrained(out)
-        processor.save_pretrained(out)
+        with quiet():
+            model.save_pretrained(out)
+            processor.save_pretrained(out)
     return model, processor
 
 
@@ -140,6 +148,16 @@ def _assemble(
     model.generation_config = default_generation_config(config)
     text_model.generation_config = default_generation_config(config)
     return model
+
+
+def _keep_every_layer(text_model: Any) -> None:
+    """No LayerDrop, which M2M-100's configuration switches on by default.
+
+    An objective that reads the states of a layer needs that layer to run in every step; and a dropped layer would be
+    dropped for speech and text alike in one step, and for none of them in the next.
+    """
+    text_model.config.encoder_layerdrop = text_model.config.decoder_layerdrop = 0.0
+    text_model.model.encoder.layerdrop = text_model.model.decoder.layerdrop = 0.0
 
 
 def _add_languages(text_model: Any, tokenizer: Any, related: dict[str, str | None]) -> dict[str, int]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub.utils
 import torch
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForSeq2SeqLM, AutoTokenizer
 from transformers.utils import logging
@@ -41,7 +43,9 @@ def load_model(
     if not isinstance(config, ComSLConfig):
         raise ModelLoadError(f"{path} is a {config.model_type} model, not a ComSL model; compose one with it first")
     model = load_weights(ComSLForConditionalGeneration.from_pretrained, path, config=config, dtype=dtype or "auto")
-    return model.eval(), _read(path, "processor", ComSLProcessor.from_pretrained)
+    processor = _read(path, "processor", ComSLProcessor.from_pretrained)
+    processor.max_positions = model.max_positions
+    return model.eval(), processor
 
 
 def load_config(path: str | Path) -> Any:
@@ -120,7 +124,7 @@ def _read(path: str | Path, what: str, load: Callable[..., Any], **kwargs: Any) 
     if not Path(path).exists() and (Path(path).is_absolute() or len(Path(path).parts) != 2):
         raise ModelLoadError(f"{path}: no such directory")
     try:
-        with _quiet():
+        with quiet():
             return load(path, **kwargs)
     except ComSLError:
         raise
@@ -131,14 +135,21 @@ def _read(path: str | Path, what: str, load: Callable[..., Any], **kwargs: Any) 
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """No report of weights that a part does not use, and no progress bars."""
+def quiet() -> Iterator[None]:
+    """No report of weights that a part does not use, and no bars but those of downloads, on a terminal."""
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    hub_bars = not huggingface_hub.utils.are_progress_bars_disabled()
     logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # the hub's as well
+    if hub_bars and sys.stderr.isatty():
+        huggingface_hub.utils.enable_progress_bars()
     try:
         yield
     finally:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
+        if hub_bars:
+            huggingface_hub.utils.enable_progress_bars()
+        else:
+            huggingface_hub.utils.disable_progress_bars()

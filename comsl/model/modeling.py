@@ -147,7 +147,7 @@ class ComSLForConditionalGeneration(ComSLGenerationMixin, PreTrainedModel):
         frames, lengths = self.adapter(hidden, lengths)
         language = self.embed_text(source_language_ids[:, None])
         embeds = torch.cat([language, frames.to(language.dtype)], dim=1)
-        limit = self._text_positions
+        limit = self.max_positions
         if limit is not None and embeds.shape[1] > limit:
             raise SpeechLengthError(
                 f"a clip of {frames.shape[1]} frames after the adapter is longer than the {limit - 1} "
@@ -160,8 +160,8 @@ class ComSLForConditionalGeneration(ComSLGenerationMixin, PreTrainedModel):
         return self.text_encoder.embed_tokens(ids)
 
     @property
-    def _text_positions(self) -> int | None:
-        """Positions of the text encoder; None where they are computed, not learned (M2M-100, NLLB)."""
+    def max_positions(self) -> int | None:
+        """Positions of the text encoder, and of the decoder; None where they are computed as needed (M2M-100, NLLB)."""
         text = self.config.text_config
         return text.max_position_embeddings if text.model_type == "mbart" else None
 
@@ -180,9 +180,9 @@ class ComSLForConditionalGeneration(ComSLGenerationMixin, PreTrainedModel):
             mask = text_attention_mask if text_attention_mask is not None else attention_mask
             mask = input_ids.ne(self.config.pad_token_id) if mask is None else mask
             embeds = self.embed_text(input_ids)
-            if self._text_positions is not None and embeds.shape[1] > self._text_positions:
+            if self.max_positions is not None and embeds.shape[1] > self.max_positions:
                 raise TextLengthError(
-                    f"a text of {embeds.shape[1]} tokens is longer than the {self._text_positions} that the text "
+                    f"a text of {embeds.shape[1]} tokens is longer than the {self.max_positions} that the text "
                     "encoder has positions for; split it into sentences"
                 )
         else:

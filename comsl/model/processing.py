@@ -5,7 +5,6 @@ Shapes: N samples at 16 kHz, T feature frames, B clips.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 from transformers import BatchFeature, ProcessorMixin
 
+from comsl.data.characters import fold_case, normalize_characters
 from comsl.errors import UsageError
 
 from .extraction import ComSLFeatureExtractor, Features
@@ -30,6 +30,8 @@ class ComSLProcessor(ProcessorMixin):
         tokenizer: of the text part; never changed by use.
         languages: language code -> token id, as in the model's configuration.
         ctc_vocabulary: symbols of the CTC head, index 0 is the blank; None: no such head.
+        max_positions: tokens of the longest text, language and end included, that the model has positions for; None:
+            no limit of its own.
     """
 
     feature_extractor: ComSLFeatureExtractor
@@ -41,15 +43,20 @@ class ComSLProcessor(ProcessorMixin):
         tokenizer: Any,
         languages: dict[str, int] | None = None,
         ctc_vocabulary: list[str] | None = None,
+        max_positions: int | None = None,
         **kwargs: Any,
     ):
         if not isinstance(feature_extractor, ComSLFeatureExtractor):
             feature_extractor = ComSLFeatureExtractor.from_extractor(feature_extractor)
         self.languages = dict(languages or {})
         self.ctc_vocabulary = ctc_vocabulary
+        self.max_positions = max_positions
         super().__init__(feature_extractor, tokenizer, **kwargs)
         self._silent = {*tokenizer.all_special_ids, *self.languages.values(), IGNORED_LABEL}
-        self._symbols = {symbol: i for i, symbol in enumerate(ctc_vocabulary or []) if i}
+        self._symbols: dict[str, int] = {}
+        for number, symbol in enumerate(ctc_vocabulary or []):
+            if number:  # the blank is never spelled
+                self._symbols.setdefault(fold_case(symbol), number)
 
     # --- speech ------------------------------------------------------------------------------------------------------
 
@@ -103,22 +110,27 @@ class ComSLProcessor(ProcessorMixin):
         tokens = self.token_ids(text)
         return [self.eos_token_id, self.language_id(language), *tokens], [IGNORED_LABEL, *tokens, self.eos_token_id]
 
-    def ctc_ids(self, text: str) -> list[int]:
-        """Ids of the text in the CTC vocabulary, longest symbol first; what it has no symbol for is left out."""
+    def ctc_ids(self, text: str) -> tuple[list[int], int]:
+        """Ids of the text in the CTC vocabulary, longest symbol first, and the number of characters left out.
+
+        Text and symbols are compared as ``comsl.data.characters`` collects them: composed and lower-cased. What the
+        vocabulary has no symbol for is left out, and counted unless it is a space.
+        """
         if not self._symbols:
             raise UsageError("the model has no CTC vocabulary; compose it with ctc_vocabulary")
-        text = " ".join(unicodedata.normalize("NFC", text).split())
+        text = normalize_characters(text)
         longest = max(map(len, self._symbols))
-        ids, start = [], 0
+        ids, unknown, start = [], 0, 0
         while start < len(text):
             for size in range(min(longest, len(text) - start), 0, -1):
-                piece = text[start : start + size]
-                symbol = self._symbols.get(piece, self._symbols.get(piece.lower()))
+                symbol = self._symbols.get(text[start : start + size])
                 if symbol is not None:
                     ids.append(symbol)
                     break
+            else:
+                unknown += text[start] != " "
             start += size
-        return ids
+        return ids, unknown
 
     def decode(self, ids: Iterable[int] | Tensor, **kwargs: Any) -> str:
         """Text of token ids; special and language tokens, padding and -100 are left out."""

@@ -20,6 +20,8 @@ class FakeProcessor:
     def __init__(self, kind: str = "whisper", max_duration: float | None = None) -> None:
         self.feature_extractor = SimpleNamespace(kind=kind)
         self.max_duration = max_duration
+        self.fixed_duration: float | None = None
+        self.max_positions: int | None = None
 
     def features(self, waveform: np.ndarray) -> np.ndarray:
         return log_mel(waveform) if self.feature_extractor.kind == "whisper" else waveform
@@ -44,5 +46,6 @@ class FakeProcessor:
     def target_ids(self, text: str, language: str) -> tuple[list[int], list[int]]:
         return [2, self.language_id(language), *self.tokens(text)], [-100, *self.tokens(text), 2]
 
-    def ctc_ids(self, text: str) -> list[int]:
-        return [ord(letter) for letter in text]
+    def ctc_ids(self, text: str) -> tuple[list[int], int]:
+        ids = [ord(letter) for letter in text if letter != "?"]
+        return ids, len(text) - len(ids)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from comsl.data.characters import character_vocabulary
+from comsl.data.characters import character_vocabulary, normalize_characters
 from comsl.data.errors import DataError
 from comsl.data.manifest import write_manifest
 
@@ -15,6 +15,11 @@ def test_characters_of_a_text(tmp_path: Path) -> None:
     # "é" once composed and once as "e" with an accent: the same character.
     (tmp_path / "a.txt").write_text("Bé  be\ncafe\u0301\n", encoding="utf-8")
     assert character_vocabulary(tmp_path / "a.txt") == ["<blank>", " ", "a", "b", "c", "e", "f", "é"]
+
+
+def test_normalisation_of_capitals_that_have_no_single_small_letter() -> None:
+    # Sigma at the end of a word and the Turkish dotted I depend on more than the letter.
+    assert normalize_characters(" ΟΔΌΣ  \u0130A") == "οδός i\u0307a"
 
 
 def test_characters_of_a_manifest_are_those_of_its_transcripts(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ KEYS = {
         "transcript_decoder_input_ids",
     },
     "translation": {"translation_decoder_input_ids", "translation_labels"},
-    "ctc": {"ctc_labels"},
+    "ctc": {"ctc_labels", "ctc_unknown"},
 }
 
 
@@ -71,6 +71,26 @@ def test_text() -> None:
     assert batch["translation_decoder_input_ids"] == [[2, 5, 11, 1, 1], [2, 5, 12, 13, 11]]
     assert batch["translation_labels"] == [[-100, 11, 2, -100, -100], [-100, 12, 13, 11, 2]]
     assert batch["ctc_labels"] == [[97, 32, 98, 98, 98], [99, 99, -100, -100, -100]]
+    assert batch["ctc_unknown"] == [0, 0]
+
+
+def test_characters_without_a_symbol_are_counted() -> None:
+    batch = build("ctc", examples=[example(0, "a?b??"), example(1, "???")])
+    assert batch == {"ctc_labels": [[97, 98], [-100, -100]], "ctc_unknown": [3, 3]}
+    assert build("ctc", examples=[example(0, "?")]) == {"ctc_labels": [[-100]], "ctc_unknown": [1]}
+
+
+@pytest.mark.parametrize("field", ["transcript", "masked_transcript", "translation"])
+def test_texts_longer_than_the_positions(field: str) -> None:
+    rows = [example(0, "a b c", "a b c"), example(7, "a b c d", "a b c d")]
+    processor = FakeProcessor()
+    processor.max_positions = 6
+    Collator(processor, [field])(rows)
+    processor.max_positions = 5
+    what = "translation" if field == "translation" else "transcript"
+    message = f"row 'r7': its {what} is 6 tokens long .with language and end., the text model has positions for 5"
+    with pytest.raises(DataError, match=message):
+        Collator(processor, [field])(rows)
 
 
 def test_speech() -> None:

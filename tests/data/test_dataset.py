@@ -54,8 +54,8 @@ def batches(manifest: Path, workers: int, epoch: int = 0, skip: int = 0, augment
     sampler = BucketBatchSampler(dataset.costs(), 1.6, seed=5)
     sampler.set_epoch(epoch)
     dataset.set_epoch(epoch)
-    sampler.skip(skip)
-    loader = DataLoader(dataset, batch_sampler=sampler, collate_fn=Collator(processor, ALL, 0.5), num_workers=workers)
+    rest = list(sampler)[skip:]
+    loader = DataLoader(dataset, batch_sampler=rest, collate_fn=Collator(processor, ALL, 0.5), num_workers=workers)
     return list(loader)
 
 
@@ -160,6 +160,61 @@ def test_too_long(tmp_path: Path, known: bool) -> None:
         dataset.durations()
 
 
+def test_a_little_too_long_is_an_error_of_its_row(tmp_path: Path) -> None:
+    """A header may say so and be wrong; the samples may not."""
+    rows = rows_of(tmp_path, 2, duration=None)
+    write_sound(tmp_path / "0.wav", tone(0.701))
+    write_sound(tmp_path / "1.wav", tone(0.7))
+    write_manifest(rows, tmp_path / "m.jsonl")
+    dataset = SpeechTranslationDataset(tmp_path / "m.jsonl", FakeProcessor(max_duration=0.7), fields=["speech"])
+    np.testing.assert_allclose(dataset.durations(), [0.701, 0.7])
+    with pytest.raises(DataError, match=r"row 'r0' \(.*0\.wav\): 0\.7010 s of audio, the model reads 0\.7 s at most"):
+        dataset[0]
+    assert dataset[1].duration == 0.7
+
+
+@pytest.mark.parametrize("max_duration", [None, 30.0])
+def test_fixed_duration(manifest: Path, max_duration: float | None) -> None:
+    """Every clip costs the same, none is slowed down beyond it, and a longer one is refused before training."""
+    processor = FakeProcessor()
+    processor.fixed_duration = 0.8
+    settings = AugmentSettings(speed=(0.5, 0.9, 0.997))
+    dataset = SpeechTranslationDataset(manifest, processor, settings, fields=["speech"], max_duration=max_duration)
+    np.testing.assert_array_equal(dataset.costs(), [0.8] * 6)
+    seen = set()
+    for epoch in range(8):
+        dataset.set_epoch(epoch)
+        durations = [dataset[index].duration for index in range(6)]
+        assert all(duration is not None and duration <= 0.8 for duration in durations)
+        assert durations[5] == 0.8  # its own speed: every factor would make it longer
+        seen.add(durations[0])
+    assert seen == {0.6, 5333 / 16_000, 4814 / 16_000}
+    processor.fixed_duration = 0.75
+    with pytest.raises(DataError, match="row 'r5' has 0.80 s of audio, the model reads 0.75 s at most"):
+        SpeechTranslationDataset(manifest, processor, settings, fields=["speech"], max_duration=max_duration)
+
+
+def test_no_clip_costs_more_than_the_longest_the_model_reads(manifest: Path) -> None:
+    processor = FakeProcessor(max_duration=0.8)
+    dataset = SpeechTranslationDataset(manifest, processor, AugmentSettings(speed=(0.5,)), fields=["speech"])
+    np.testing.assert_allclose(dataset.costs(), [0.6, 0.8, 0.8, 0.8, 0.8, 0.8])
+
+
+@pytest.mark.parametrize("column", ["source_language", "target_language"])
+def test_languages_that_the_model_lacks(tmp_path: Path, column: str) -> None:
+    rows = rows_of(tmp_path)
+    for number in (2, 4):
+        rows[number][column] = "cy"
+    write_manifest(rows, tmp_path / "m.jsonl")
+    message = rf"2 rows \(first: 'r2', 'r4'\) have the {column} 'cy': the model has no 'cy', it has de, en; leave"
+    with pytest.raises(DataError, match=message):
+        SpeechTranslationDataset(tmp_path / "m.jsonl", FakeProcessor(), fields=["translation"])
+    # Nothing reads the language of a translation that is not asked for.
+    if column == "target_language":
+        SpeechTranslationDataset(tmp_path / "m.jsonl", FakeProcessor(), fields=["speech", "transcript"])
+    SpeechTranslationDataset(tmp_path / "m.jsonl", FakeProcessor(), fields=["ctc"])
+
+
 def test_10_ms_is_an_error_that_says_so(tmp_path: Path) -> None:
     write_sound(tmp_path / "short.wav", tone(0.01))
     write_manifest([{**rows_of(tmp_path, 1)[0], "audio": "short.wav", "duration": None}], tmp_path / "m.jsonl")
@@ -217,7 +272,7 @@ def test_bytes(tmp_path: Path) -> None:
 
 def test_spec_augment_needs_spectral_features(manifest: Path) -> None:
     settings = AugmentSettings(time_masks=1)
-    with pytest.raises(UsageError, match="reads the waveform itself"):
+    with pytest.raises(UsageError, match="reads the waveform itself: leave them out .augment.speed and augment.noise"):
         SpeechTranslationDataset(manifest, FakeProcessor("waveform"), settings)
 
 

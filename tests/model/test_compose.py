@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
 from safetensors.torch import load_file, save_file
 from transformers import (
+    AutoConfig,
     AutoModelForSeq2SeqLM,
+    AutoProcessor,
     HubertConfig,
     HubertForCTC,
     Wav2Vec2Config,
@@ -18,10 +22,18 @@ from transformers import (
     Wav2Vec2ForCTC,
     WhisperForConditionalGeneration,
 )
+from transformers.models.m2m_100.tokenization_m2m_100 import FAIRSEQ_LANGUAGE_CODES as M2M100_CODES
+from transformers.models.mbart50.tokenization_mbart50 import FAIRSEQ_LANGUAGE_CODES as MBART50_CODES
+from transformers.models.nllb.tokenization_nllb import FAIRSEQ_LANGUAGE_CODES as NLLB_CODES
+from transformers.utils import logging
 
+from comsl.data.collate import Collator
+from comsl.data.dataset import Example
+from comsl.data.errors import DataError
 from comsl.errors import UsageError
-from comsl.languages import UnknownLanguage
-from comsl.model import ComposeError, MissingLanguage, ModelLoadError, compose, load_model
+from comsl.languages import LANGUAGES, UnknownLanguage
+from comsl.model import ComposeError, MissingLanguage, ModelLoadError, compose, load_model, loading
+from comsl.objectives import JointModel, ObjectiveSet
 from tests import tiny
 
 TEXTS = {"mbart50": "cy_XX", "m2m100": "__mdw__", "nllb": "mdw_Latn"}
@@ -98,7 +110,7 @@ def test_new_m2m100_token_never_takes_the_number_of_a_language(
     _, processor = compose(parts["whisper"], text, ["mdw"], tmp_path / "model")
     for reloaded in (processor, load_model(tmp_path / "model")[1]):
         assert {code: reloaded.languages[code] for code in before.languages} == before.languages
-        numbers = [reloaded.tokenizer.convert_tokens_to_ids(f"__{code}__") for code in before.languages]
+        numbers = [reloaded.tokenizer.convert_tokens_to_ids(LANGUAGES[code].m2m100) for code in before.languages]
         assert numbers == list(before.languages.values())
         assert len({*reloaded.languages.values(), reloaded.mask_token_id}) == len(reloaded.languages) + 1
 
@@ -115,6 +127,97 @@ def test_language_the_model_has_keeps_its_token(parts: dict[str, Path]) -> None:
     plain = compose(parts["whisper"], parts["nllb"])[1]
     _, processor = compose(parts["whisper"], parts["nllb"], {"cy": "en", "tr": None})
     assert processor.languages == plain.languages
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_every_language_token_is_reachable(text: str, parts: dict[str, Path]) -> None:
+    tokens = {
+        "mbart50": MBART50_CODES,
+        "m2m100": [f"__{code}__" for code in M2M100_CODES["m2m100"]],
+        "nllb": NLLB_CODES,
+    }[text]
+    model, processor = compose(parts["whisper"], parts[text])
+    ids = [processor.tokenizer.convert_tokens_to_ids(token) for token in tokens]
+    assert sorted(processor.languages.values()) == sorted(ids)
+    assert model.config.languages == processor.languages
+    assert [processor.language_id(token) for token in tokens] == ids
+    assert all(processor.language_id(code) == number for code, number in processor.languages.items())
+
+
+def test_new_languages_from_all_of_the_table(parts: dict[str, Path]) -> None:
+    _, processor = compose(parts["whisper"], parts["mbart50"], {"br": "fr", "zho_Hant": "zh", "yue": "zh"})
+    tokens = {code: processor.tokenizer.convert_ids_to_tokens(processor.language_id(code)) for code in ("br", "yue")}
+    assert tokens == {"br": "br_XX", "yue": "yue_XX"}
+    assert processor.language_id("zh-TW") == processor.languages["zho_Hant"] != processor.language_id("zh")
+    with pytest.raises(UsageError, match="new language 'br': name a related language"):
+        compose(parts["whisper"], parts["mbart50"], ["br"])
+
+
+def test_erm_reads_every_layer_of_m2m100_in_training(parts: dict[str, Path], tmp_path: Path) -> None:
+    """M2M-100 drops layers by default, and a dropped layer would have no state to read."""
+    text = tiny.tiny_m2m100(tmp_path / "text", encoder_layerdrop=0.9, decoder_layerdrop=0.9)
+    compose(parts["whisper"], text, out=tmp_path / "model")
+    objectives = ObjectiveSet({"erm": {"weight": 1.0, "layer": 2}, "st": {"weight": 1.0}})
+    for model, processor in (load_model(tmp_path / "model"), compose(parts["whisper"], text)):
+        encoder_config = model.config.text_config
+        assert encoder_config.encoder_layerdrop == encoder_config.decoder_layerdrop == 0.0
+        rows = [
+            Example(
+                number, f"{number}", (0, 0, number), "de", "en", "der alte Mann", "the old man",
+                processor.features(tiny.waveform(0.5)), 0.5,
+            )
+            for number in range(2)
+        ]  # fmt: skip
+        batch = Collator(processor, objectives.fields)(rows)
+        joint = JointModel(model.train(), objectives)
+        for _ in range(5):
+            joint(batch).loss.backward()
+            assert all(layer.fc1.weight.grad.abs().sum() > 0 for layer in model.text_encoder.layers[:2])
+            joint.zero_grad()
+
+
+def test_positions_of_the_text_model(parts: dict[str, Path], tmp_path: Path) -> None:
+    expected = {"mbart50": 128, "m2m100": None, "nllb": None}
+    for name, positions in expected.items():
+        model, processor = compose(parts["whisper"], parts[name], out=tmp_path / name)
+        assert model.max_positions == processor.max_positions == positions
+        assert load_model(tmp_path / name)[1].max_positions == positions
+        assert AutoProcessor.from_pretrained(tmp_path / name).max_positions == positions
+
+
+def test_a_text_of_all_positions_can_be_learnt_and_no_longer_one(parts: dict[str, Path], tmp_path: Path) -> None:
+    text = tiny.tiny_mbart50(tmp_path / "text", max_position_embeddings=12)
+    model, processor = compose(parts["whisper"], text)
+    sentence = "the old man sees a small house near the river"
+    while len(processor.source_ids(sentence, "en")) > 12:
+        sentence = sentence[:-1]
+    assert len(processor.source_ids(sentence, "en")) == 12
+    objectives = ObjectiveSet({"mt": {"weight": 1.0, "teacher_share": 0.0}})
+    collator = Collator(processor, objectives.fields)
+    fits = Example(0, "a", (0, 0, 0), "en", "de", sentence, sentence)
+    assert torch.isfinite(JointModel(model, objectives)(collator([fits])).loss)
+    longer = Example(1, "b", (0, 0, 1), "en", "de", "old", sentence + " river")
+    with pytest.raises(DataError, match="row 'b': its translation is 1. tokens long .* positions for 12; split"):
+        collator([fits, longer])
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_only_downloads_have_bars_and_only_on_a_terminal(
+    terminal: bool, parts: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    seen = []
+
+    def download(path: Any, **_: Any) -> Any:
+        seen.append((are_progress_bars_disabled(), logging.is_progress_bar_enabled()))
+        return AutoConfig.from_pretrained(path)
+
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    enable_progress_bars()
+    loading._read(parts["mbart50"], "config.json", download)
+    assert seen == [(not terminal, False)]
+    assert not are_progress_bars_disabled()
+    compose(parts["whisper"], parts["mbart50"], out=tmp_path)
+    assert capfd.readouterr().err == ""
 
 
 def test_languages_can_be_restricted(parts: dict[str, Path]) -> None:

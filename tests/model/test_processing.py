@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers import AutoFeatureExtractor, AutoProcessor, AutoTokenizer
 
+from comsl.data.characters import character_vocabulary, normalize_characters
 from comsl.errors import UsageError
 from comsl.model import ComSLProcessor, FeatureError, MissingLanguage, compose
 from tests import tiny
@@ -72,15 +73,30 @@ def test_decoding_gives_the_text_without_special_tokens(family: tuple[Any, ...],
 
 def test_languages(processor: ComSLProcessor) -> None:
     assert processor.language_id("de") == processor.language_id("de_DE") == processor.language_id("German")
-    with pytest.raises(MissingLanguage, match="'ca' .*it has ar, cy, de"):
+    with pytest.raises(MissingLanguage, match="'ca' .*it has af, ar, az"):
         processor.language_id("ca")
 
 
 def test_ctc_ids(processor: ComSLProcessor) -> None:
     # Longest symbol first, decomposed letters composed, unknown ones left out, blank never used.
-    assert processor.ctc_ids("ab") == [2, 3]
-    assert processor.ctc_ids("Bach  y\u0302 x<blank>") == [3, 2, 10, 1, 11, 1, 3, 2]
-    assert processor.ctc_ids("") == []
+    assert processor.ctc_ids("ab") == ([2, 3], 0)
+    assert processor.ctc_ids("Bach  y\u0302 x<blank>") == ([3, 2, 10, 1, 11, 1, 3, 2], 6)  # x < l n k >
+    assert processor.ctc_ids("") == ([], 0)
+    assert processor.ctc_ids("X y") == ([1], 2)
+
+
+def test_ctc_spells_every_text_that_its_vocabulary_was_made_of(whisper: Path, mbart: Path, tmp_path: Path) -> None:
+    # A small letter of two characters, one that depends on its place, and letters that only composition unites.
+    text = "\u0130stanbul  ΟΔΟΣ \u1e9e cafe\u0301"
+    (tmp_path / "a.txt").write_text(text, encoding="utf-8")
+    vocabulary = character_vocabulary(tmp_path / "a.txt")
+    processor = compose(whisper, mbart, ctc_vocabulary=vocabulary)[1]
+    ids, unknown = processor.ctc_ids(text)
+    assert unknown == 0
+    assert "".join(vocabulary[number] for number in ids) == normalize_characters(text)
+    # Symbols of capitals, as some CTC checkpoints have, spell the same.
+    capitals = compose(whisper, mbart, ctc_vocabulary=["<pad>", "A", "B"])[1]
+    assert capitals.ctc_ids("aB b") == ([1, 2, 2], 0)
 
 
 def test_ctc_ids_without_a_vocabulary(whisper: Path, mbart: Path) -> None:
