@@ -115,24 +115,50 @@ def decode_speech(
     *,
     description: str | None = None,
 ) -> list[Hypothesis]:
-    """Translate or transcribe clips.
+    """Translate or transcribe clips: ``decode_speech_tasks`` for one task.
+
+    Returns:
+        One hypothesis a clip, in the order of ``features``; nothing for nothing.
+    """
+    (hypotheses,) = decode_speech_tasks(
+        model, processor, features, source_languages, target_languages, (task,), options, description=description
+    )
+    return hypotheses
+
+
+def decode_speech_tasks(
+    model: Any,
+    processor: Any,
+    features: Sequence[np.ndarray],
+    source_languages: str | Sequence[str],
+    target_languages: str | Sequence[str],
+    tasks: Sequence[str],
+    options: DecodingOptions | None = None,
+    *,
+    description: str | None = None,
+) -> list[list[Hypothesis]]:
+    """Translate and transcribe clips that are encoded once.
 
     Args:
         model: a ``ComSLForConditionalGeneration`` on any device and in any floating type; in eval mode while this runs,
             every module's mode restored afterwards.
         features: one array a clip, as ``processor.features(waveform)`` makes them ([n_mels, T], [samples] or [T, 160]).
-        source_languages, target_languages: one code for all clips or one a clip; with ``task="transcribe"`` the output
+        source_languages, target_languages: one code for all clips or one a clip; of the task "transcribe" the output
             is in the source language whatever the target says.
+        tasks: any of "translate" and "transcribe".
         description: label of a progress bar; None shows none.
 
     Returns:
-        One hypothesis a clip, in the order of ``features``; nothing for nothing.
+        For each task one hypothesis a clip, in the order of ``features``.
     """
     options = options or DecodingOptions()
-    if task not in ("translate", "transcribe"):
-        raise ValueError(f'task must be "translate" or "transcribe", not {task!r}')
+    for task in tasks:
+        if task not in ("translate", "transcribe"):
+            raise ValueError(f'task must be "translate" or "transcribe", not {task!r}')
     sources = _language_ids(source_languages, len(features), processor)
-    targets = sources if task == "transcribe" else _language_ids(target_languages, len(features), processor)
+    targets = [
+        sources if task == "transcribe" else _language_ids(target_languages, len(features), processor) for task in tasks
+    ]
     seconds = [feature_seconds(feature, processor) for feature in features]
     positions = _positions(model)
     limits = [_limit(options, options.tokens_per_second * length, positions) for length in seconds]
@@ -187,8 +213,8 @@ def decode_text(
             mask[place, : len(ids[row])] = 1
         return {"input_ids": tokens, "text_attention_mask": mask}
 
-    plan = _Plan([float(len(tokens)) for tokens in ids], limits, targets, inputs)
-    return _decode(model, processor, plan, options, description)
+    plan = _Plan([float(len(tokens)) for tokens in ids], limits, [targets], inputs)
+    return _decode(model, processor, plan, options, description)[0]
 
 
 def feature_seconds(feature: np.ndarray, processor: Any) -> float:
@@ -216,20 +242,22 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What to decode, a list entry a row; ``inputs`` builds the padded tensors of the rows it is given."""
+    """What to decode, a list entry a row; ``inputs`` builds the padded tensors of the rows it is given.
+
+    ``targets`` has a list of output languages for each pass of the decoder over the same memory."""
 
     lengths: list[float]
     limits: list[int]
-    targets: list[int]
+    targets: list[list[int]]
     inputs: Callable[[list[int]], dict[str, Tensor]]
     max_cost: float | None = None
 
 
 def _decode(
     model: Any, processor: Any, plan: _Plan, options: DecodingOptions, description: str | None
-) -> list[Hypothesis]:
+) -> list[list[Hypothesis]]:
     """Batch by length, encode, search, score, put back in order. Rows of length zero give the empty hypothesis."""
-    results = [Hypothesis("", 0.0)] * len(plan.lengths)
+    results = [[Hypothesis("", 0.0)] * len(plan.lengths) for _ in plan.targets]
     batches = batch_by_length(plan.lengths, options.batch_size, plan.max_cost)
     steps = batches if description is None else track(batches, total=len(batches), description=description)
     parameter = next(model.parameters())
@@ -239,15 +267,16 @@ def _decode(
             torch.manual_seed(options.seed)
         for rows in steps:
             encoded = model.encode(**{name: _to(tensor, parameter) for name, tensor in plan.inputs(rows).items()})
-            prompt = model.decoder_prompt(torch.tensor([plan.targets[row] for row in rows]))
-            criterion = RowLimits([plan.limits[row] for row in rows], prompt.shape[1])
-            sequences = _search(model, encoded, prompt, criterion, options)
-            tokens = [_tokens(sequence, processor) for sequence in sequences[:, criterion.prompt :].tolist()]
-            scores = [math.nan] * len(rows)
-            if options.scores:
-                scores = _scores(model, encoded, sequences, criterion, processor.eos_token_id)
-            for row, ids, score in zip(rows, tokens, scores, strict=True):
-                results[row] = Hypothesis(processor.decode(ids).strip(), score, ids)
+            for targets, found in zip(plan.targets, results, strict=True):
+                prompt = model.decoder_prompt(torch.tensor([targets[row] for row in rows]))
+                criterion = RowLimits([plan.limits[row] for row in rows], prompt.shape[1])
+                sequences = _search(model, encoded, prompt, criterion, options)
+                tokens = [_tokens(sequence, processor) for sequence in sequences[:, criterion.prompt :].tolist()]
+                scores = [math.nan] * len(rows)
+                if options.scores:
+                    scores = _scores(model, encoded, sequences, criterion, processor.eos_token_id)
+                for row, ids, score in zip(rows, tokens, scores, strict=True):
+                    found[row] = Hypothesis(processor.decode(ids).strip(), score, ids)
     return results
 
 

@@ -6,7 +6,14 @@ import pytest
 import torch
 
 from comsl.errors import UsageError
-from comsl.inference.decode import DecodingError, DecodingOptions, batch_by_length, decode_speech, decode_text
+from comsl.inference.decode import (
+    DecodingError,
+    DecodingOptions,
+    batch_by_length,
+    decode_speech,
+    decode_speech_tasks,
+    decode_text,
+)
 from comsl.model.vocabulary import MissingLanguage
 from tests.inference.conftest import talkative
 from tests.inference.fake import LANGUAGES, FakeModel, FakeProcessor
@@ -108,6 +115,16 @@ def test_transcription_is_in_the_source_language(model, clips):
     model.prompts.clear()
     decode_speech(model, PROCESSOR, clips[:2], ["de", "cy"], "en", "transcribe", DecodingOptions(beam=1))
     assert model.prompts == [[[2, LANGUAGES["cy"]], [2, LANGUAGES["de"]]]]  # longest first
+
+
+def test_two_tasks_are_encoded_once_and_give_what_each_gives_alone(model, clips, monkeypatch):
+    options = DecodingOptions(beam=2, batch_size=4)
+    alone = [decode_speech(model, PROCESSOR, clips, "cy", "en", task, options) for task in ("transcribe", "translate")]
+    encode, calls = model.encode, []
+    monkeypatch.setattr(model, "encode", lambda **inputs: calls.append(1) or encode(**inputs))
+    assert decode_speech_tasks(model, PROCESSOR, clips, "cy", "en", ("transcribe", "translate"), options) == alone
+    assert len(calls) == 2  # batches
+    assert alone[0] != alone[1]
 
 
 def test_modes_of_the_modules_come_back(model, clips):
