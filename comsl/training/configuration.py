@@ -154,6 +154,8 @@ class TrainConfiguration:
     reduction: Literal["mean", "paper"] = setting(
         "mean", "each objective divided by its count over the global batch, or the published sums"
     )
+    dropout: float | None = setting(None, "dropout of the text model; null: as its checkpoint says")
+    adapter_dropout: float | None = setting(None, "dropout of the length adapter; null: as the model says (new: none)")
     objectives: dict[str, Any] = setting({}, "objective -> its settings; comsl.objectives describes them")
     freeze_speech_encoder: float = setting(
         0.0, "share of training for which the speech encoder stays as it is (0 to 1)"
@@ -195,7 +197,12 @@ class TrainConfiguration:
         def below_one(value: float | None) -> bool:
             return value is not None and value < 1
 
+        def no_share(value: float | None) -> bool:
+            return value is not None and not 0 <= value < 1
+
         return [
+            ("dropout", no_share(self.dropout), "must be at least 0 and below 1"),
+            ("adapter_dropout", no_share(self.adapter_dropout), "must be at least 0 and below 1"),
             ("freeze_speech_encoder", not 0 <= self.freeze_speech_encoder <= 1, "must be between 0 and 1"),
             ("optimizer.learning_rate", optimizer.learning_rate <= 0, "must be above 0"),
             (

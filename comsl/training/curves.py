@@ -21,6 +21,7 @@ NOT_TERMS = (
     "speech_hours_per_hour",
     "tokens_per_second",
 )
+LABELS = {"loss": "training", "dev_loss": "development"}
 
 
 def draw_curves(log: Path, out: Path) -> None:
@@ -39,13 +40,16 @@ def draw_curves(log: Path, out: Path) -> None:
         ("development", dev, lambda name: name.startswith("dev_") and name != "dev_loss"),
         ("learning rate", train, lambda name: name == "learning_rate"),
     ]
-    figure = Figure(figsize=(11, 7), layout="constrained")
+    figure = Figure(figsize=(11, 7))
     FigureCanvasAgg(figure)
+    figure.subplots_adjust(left=0.07, right=0.98, bottom=0.08, top=0.95, wspace=0.16, hspace=0.28)
     for axes, (title, rows, wanted) in zip(figure.subplots(2, 2).flat, panels, strict=True):
         for name in sorted({name for row in rows for name in row if wanted(name)}):
             points = [(row["step"], row[name]) for row in rows if name in row]
             axes.plot(
-                *zip(*points, strict=True), label=name.removeprefix("dev_"), marker="." if len(points) < 40 else ""
+                *zip(*points, strict=True),
+                label=LABELS.get(name, name.removeprefix("dev_")),
+                marker="." if len(points) < 40 else "",
             )
         axes.set_title(title)
         axes.set_xlabel("step")

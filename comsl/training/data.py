@@ -43,6 +43,8 @@ def stage_data(
         world_size=world_size,
         languages=dataset.source_languages() if temperature is not None else None,
         temperature=temperature,
+        # Every step takes as many batches as every other, and N ranks take what one with N times the accumulation does.
+        steps_multiple_of=configuration.training.gradient_accumulation_steps if training else 1,
     )
     return TrainingData(dataset, sampler, Collator(processor, fields, settings.mask_probability))
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from transformers import set_seed
+from transformers import PreTrainedModel, set_seed
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import logging as transformers_logging
 
 from comsl.data.manifest import load_manifest
@@ -119,12 +120,13 @@ def build_trainer(
         set_seed(configuration.seed)
         model = type(model)(model.config)
     joint = JointModel(model, objectives, teacher, configuration.reduction)
+    durations = [seconds for seconds in (model.max_duration, processor.fixed_duration) if seconds is not None]
     make = functools.partial(
         stage_data,
         processor=processor,
         fields=objectives.fields,
         configuration=configuration,
-        max_duration=model.max_duration,
+        max_duration=min(durations, default=None),
         rank=rank,
         world_size=world_size,
     )
@@ -153,10 +155,33 @@ def starting_model(configuration: TrainConfiguration) -> tuple[Any, ComSLProcess
     """The model to train, in float32, and its processor: loaded, or composed of two parts."""
     parts = configuration.compose
     if parts is None:
-        return load_model(str(configuration.model), torch.float32)
-    with tempfile.TemporaryDirectory() as scratch:
-        speech, text = named_or_new(parts, configuration.data.train, configuration.seed, Path(scratch))
-        return _compose(configuration, parts, speech, text)
+        model, processor = load_model(str(configuration.model), torch.float32)
+    else:
+        with tempfile.TemporaryDirectory() as scratch:
+            speech, text = named_or_new(parts, configuration.data.train, configuration.seed, Path(scratch))
+            model, processor = _compose(configuration, parts, speech, text)
+    set_dropout(model, configuration.dropout, configuration.adapter_dropout)
+    return model, processor
+
+
+def set_dropout(model: Any, text: float | None, adapter: float | None) -> None:
+    """Dropout of the text model and of the adapter, in configuration and modules alike; None: as it is.
+
+    The modules took it from the configuration when they were built. What transformers' attention modules call
+    ``dropout`` is the attention's own (``attention_dropout``), which stays.
+    """
+    if text is not None:
+        model.config.text_config.dropout = text
+        for module in model.text_model.modules():
+            if isinstance(module, PreTrainedModel):
+                module.config.dropout = text
+            if isinstance(module, (PreTrainedModel, GradientCheckpointingLayer)) and hasattr(module, "dropout"):
+                module.dropout = text
+    if adapter is not None:
+        model.config.adapter_dropout = adapter
+        for module in model.adapter.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = adapter
 
 
 def _compose(

@@ -1,0 +1,176 @@
+"""The batches of a stage, and the parts that it makes itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from comsl.data.manifest import load_manifest, write_manifest
+from comsl.errors import ComSLError
+from comsl.model import load_model
+from comsl.objectives import ObjectiveSet
+from comsl.training.configuration import ComposeConfiguration, NewPartConfiguration
+from comsl.training.data import stage_data
+from comsl.training.new_parts import NEW, named_or_new
+from comsl.training.run import build_trainer, set_dropout, starting_model, train
+from comsl.training.trainer import TrainingData
+from tests.tiny import tiny_comsl, tiny_m2m100
+from tests.training.world import build_world, stage
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "comsl"
+    tiny_comsl(path)
+    return path
+
+
+def batches(world: Path, accumulated: int, rank: int, world_size: int, training: bool = True) -> TrainingData:
+    settings = stage(
+        world, world / "run", data__max_batch_size=2, training__gradient_accumulation_steps=accumulated, seed=3
+    )
+    return stage_data(
+        load_manifest(world / "train.jsonl"),
+        None,
+        {"transcript"},
+        settings,
+        max_duration=None,
+        training=training,
+        rank=rank,
+        world_size=world_size,
+    )
+
+
+def steps(world: Path, accumulated: int, world_size: int, epoch: int) -> list[list[int]]:
+    """The rows of every step, over all ranks."""
+    ranks = []
+    for rank in range(world_size):
+        data = batches(world, accumulated, rank, world_size)
+        data.set_epoch(epoch)
+        ranks.append(list(data.sampler))
+    size = accumulated
+    return [
+        sorted(row for taken in ranks for batch in taken[start : start + size] for row in batch)
+        for start in range(0, len(ranks[0]), size)
+    ]
+
+
+@pytest.mark.parametrize(("world_size", "accumulated"), [(1, 3), (2, 2), (3, 1)])
+def test_no_epoch_ends_in_a_part_of_a_step(world: Path, world_size: int, accumulated: int) -> None:
+    for rank in range(world_size):
+        assert len(batches(world, accumulated, rank, world_size).sampler) % accumulated == 0
+
+
+def test_the_global_batch_does_not_depend_on_how_it_is_split(world: Path) -> None:
+    """Two ranks see what one with twice the accumulation sees, in every epoch."""
+    for epoch in range(3):
+        expected = steps(world, 4, 1, epoch)
+        assert steps(world, 2, 2, epoch) == expected
+        assert steps(world, 1, 4, epoch) == expected
+        assert sorted(row for step in expected for row in step) == list(range(9))
+
+
+def test_the_development_set_is_not_filled_up(world: Path) -> None:
+    assert len(batches(world, 4, 0, 1, training=False).sampler) == 5  # nine rows, two a batch
+
+
+def test_temperature_reaches_the_batches(world: Path, tmp_path: Path) -> None:
+    """A hundred means equal shares: one German row, eight Welsh ones, and German is half of every epoch."""
+    rows = [dict(row) for row in load_manifest(world / "train.jsonl")]
+    for number, row in enumerate(rows):
+        row |= {"source_language": "cy" if number else "de", "audio": str(world / f"{number}.wav")}
+    write_manifest(rows, tmp_path / "two.jsonl")
+    settings = stage(
+        world,
+        tmp_path / "run",
+        objectives={"asr": {}},
+        data__train=str(tmp_path / "two.jsonl"),
+        data__dev=None,
+        data__temperature=100.0,
+        data__max_batch_size=3,
+        training__max_steps=3,
+    )
+    made = build_trainer(settings, ObjectiveSet(settings.objectives))
+    drawn = [row for batch in made.data.sampler for row in batch]
+    assert len(drawn) == 9
+    assert drawn.count(0) in (4, 5)
+    assert train(settings).steps == 3
+
+
+def test_no_clip_is_longer_than_the_fixed_duration(world: Path, tmp_path: Path) -> None:
+    settings = stage(world, tmp_path, compose__fixed_duration=0.8, data__dev=None)
+    with pytest.raises(ComSLError, match=r"2 rows .*row-3.*row-7.*0\.90 s of audio.*0\.8 s at most"):
+        build_trainer(settings, ObjectiveSet(settings.objectives))
+    longer = stage(world, tmp_path, compose__fixed_duration=1.0)
+    made = build_trainer(longer, ObjectiveSet(longer.objectives))
+    assert made.data.dataset.max_duration == 1.0  # type: ignore[attr-defined]
+
+
+def test_new_parts_are_the_same_at_every_start(world: Path, tmp_path: Path) -> None:
+    """A resumed run makes them again; another vocabulary would read its checkpoints as nonsense."""
+    size = NewPartConfiguration(width=16, encoder_layers=1, decoder_layers=1, heads=2, vocabulary=34)
+    parts = ComposeConfiguration(speech=NEW, text=NEW, new_speech=size, new_text=size)
+    made: list[dict[str, bytes]] = []
+    for number in range(2):
+        torch.rand(number)
+        folders = named_or_new(parts, str(world / "train.jsonl"), 5, tmp_path / str(number))
+        files = [file for folder in folders for file in sorted(Path(folder).iterdir())]
+        made.append({f"{file.parent.name}/{file.name}": file.read_bytes() for file in files})
+    assert {"text/model.safetensors", "text/sentencepiece.bpe.model", "speech/model.safetensors"} <= made[0].keys()
+    assert made[0] == made[1]
+    other = named_or_new(parts, str(world / "train.jsonl"), 6, tmp_path / "other")[1]
+    assert Path(other, "model.safetensors").read_bytes() != made[0]["text/model.safetensors"]
+    assert Path(other, "sentencepiece.bpe.model").read_bytes() == made[0]["text/sentencepiece.bpe.model"]
+
+
+def dropouts(model: Any) -> dict[str, float]:
+    """Every dropout that any module holds, as a number or as a module."""
+    found = {}
+    for name, module in model.named_modules():
+        for key, value in vars(module).items():
+            if "dropout" in key and isinstance(value, (int, float)):
+                found[f"{name}.{key}"] = float(value)
+        if isinstance(module, torch.nn.Dropout):
+            found[name] = module.p
+    return found
+
+
+@pytest.mark.parametrize("text", ["mbart", "m2m_100"])
+def test_dropout_is_set_as_if_the_model_had_been_built_with_it(world: Path, tmp_path: Path, text: str) -> None:
+    path = world / "text" if text == "mbart" else tiny_m2m100(tmp_path / "text")
+    settings = stage(world, tmp_path, compose={"speech": str(world / "speech"), "text": str(path)})
+    model, _ = starting_model(settings)
+    before = dropouts(model)
+    settings.dropout, settings.adapter_dropout = 0.3, 0.25
+    model, _ = starting_model(settings)
+    after = dropouts(model)
+    assert after == dropouts(type(model)(model.config))
+    changed = {name for name in after if after[name] != before[name]}
+    assert {name: after[name] for name in changed} == {
+        name: 0.25 if name.startswith("adapter") else 0.3 for name in changed
+    }
+    # Both halves of the text model with their embeddings, all layers of both, and the adapter; not the speech encoder.
+    assert len([name for name in changed if name.startswith("text_model")]) == 2 + 3 + 2
+    assert len([name for name in changed if name.startswith("adapter")]) == 2
+    assert len(changed) == 9
+
+
+def test_dropout_is_saved_with_the_model(model: Path, tmp_path: Path) -> None:
+    made, _ = load_model(model)
+    before = made.config.to_dict()
+    set_dropout(made, None, None)
+    assert made.config.to_dict() == before
+    set_dropout(made, 0.4, 0.2)
+    made.save_pretrained(tmp_path)
+    loaded = type(made).from_pretrained(tmp_path)
+    assert loaded.config.text_config.dropout == 0.4
+    assert loaded.text_decoder.layers[0].dropout == 0.4
+    assert loaded.adapter.layers[0].dropout.p == 0.2
