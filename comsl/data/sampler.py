@@ -1,4 +1,4 @@
-"""Batches of similar cost: shuffled by (seed, epoch), shared between ranks, resumable anywhere."""
+"""Batches of similar cost: shuffled by (seed, epoch), shared between ranks."""
 
 from __future__ import annotations
 

@@ -183,7 +183,7 @@ def test_errors_name_what_is_missing(comsl: tuple[Any, Any]) -> None:
     speech = processor(CLIPS[:2])
     with pytest.raises(UsageError, match="source_language is missing"):
         model.generate(**speech)
-    with pytest.raises(MissingLanguage, match=r"source language 'mdw' \(Mboshi\); it has ar, "):
+    with pytest.raises(MissingLanguage, match=r"source language 'mdw' \(Mboshi\); it has .*\bar, "):
         model.generate(**speech, source_language="mdw")
     with pytest.raises(UsageError, match="names 3 languages for 2 rows"):
         model.generate(**speech, source_language="de", target_language=["en", "de", "fr"])
