@@ -105,12 +105,77 @@ def test_pauses_cut(sentences):
         start = sum(map(len, pieces)) / SAMPLE_RATE
         pieces.append(sentence)
         spans.append((start, start + len(sentence) / SAMPLE_RATE))
-    found = segment(np.concatenate(pieces))
+    found = segment(np.concatenate(pieces), max_joined=0.0)
     expected = [spans[0], spans[1], (spans[2][0], spans[3][1])]
     assert len(found) == 3
     for part, (start, end) in zip(found, expected, strict=True):
         assert start - 0.4 <= part.start <= start
         assert end - 0.1 <= part.end <= end + 0.4
+
+
+def speech_with_pauses(
+    sentences: list[np.ndarray], pauses: list[float]
+) -> tuple[np.ndarray, list[tuple[float, float]]]:
+    """The sentences by turns with ``pauses`` between, and where each one is, in seconds."""
+    pieces = [sentences[0]]
+    spans = [(0.0, len(sentences[0]) / SAMPLE_RATE)]
+    for index, pause in enumerate(pauses, start=1):
+        sentence = sentences[index % len(sentences)]
+        pieces += [np.zeros(round(pause * SAMPLE_RATE), np.float32), sentence]
+        end = sum(map(len, pieces)) / SAMPLE_RATE
+        spans.append((end - len(sentence) / SAMPLE_RATE, end))
+    return np.concatenate(pieces), spans
+
+
+def test_neighbours_are_joined_over_the_shortest_pauses(sentences):
+    """Sentences of 2 to 4 s; every pause would cut."""
+    lasting = [sentence for sentence in sentences if len(sentence) > SAMPLE_RATE]
+    waveform, spans = speech_with_pauses(lasting, [0.8, 1.6, 0.8])
+    assert len(segment(waveform, max_joined=0.0)) == 4
+    assert segment(waveform, max_joined=30.0) == [Segment(0.0, len(waveform) / SAMPLE_RATE)]
+    pairs = segment(waveform, max_joined=9.0)
+    assert len(pairs) == 2
+    assert pairs[0].end - 0.5 < spans[1][1] < pairs[0].end < pairs[1].start < spans[2][0]
+    assert len(segment(waveform, max_duration=9.0)) == 2  # no more than the model takes, whatever is joined
+
+
+def test_long_pauses_always_cut(sentences):
+    waveform, _ = speech_with_pauses(sentences, [2.5, 1.0])
+    assert len(segment(waveform)) == 2
+
+
+def covered(segments: list[Segment], start: float, end: float) -> float:
+    """Share of [start, end) that lies in segments."""
+    return sum(max(0.0, min(part.end, end) - max(part.start, start)) for part in segments) / (end - start)
+
+
+@pytest.mark.parametrize("click", [0.5, 0.98, 1.3, 2.2])
+def test_speech_beside_a_click_is_found(sentences, click):
+    """A sentence at -50 dB; the click, at full scale, before, just before or within it."""
+    clip = np.pad(sentences[0] * np.float32(10 ** (-50 / 20)), SAMPLE_RATE)
+    clip[round(click * SAMPLE_RATE) :][:16] = 1.0
+    assert covered(segment(clip), 1.0, len(clip) / SAMPLE_RATE - 1.0) > 0.95
+
+
+@pytest.mark.parametrize("pause", [0.3, 1.0, 3.0])
+@pytest.mark.parametrize("decibels", [-30, -40, -50])
+def test_somebody_quiet_after_somebody_loud_is_heard_from_the_first_word(sentences, pause, decibels):
+    loud, quiet = sentences[0], say("Morgen kaufen wir drei rote Äpfel auf dem Markt.", "f2")
+    silence = np.zeros(round(pause * SAMPLE_RATE), np.float32)
+    clip = np.concatenate([loud, silence, quiet * np.float32(10 ** (decibels / 20)), silence, loud])
+    start = len(loud) / SAMPLE_RATE + pause
+    assert covered(detect_speech(clip), start + 0.1, start + 0.5) > 0.9
+    assert covered(segment(clip), start, start + len(quiet) / SAMPLE_RATE) > 0.9
+
+
+@pytest.mark.parametrize("decibels", [-25, -40])
+@pytest.mark.parametrize("kind", [kind for kind in NOT_SPEECH if "melody" not in kind])
+def test_what_is_quiet_after_speech_is_no_speech_for_that(sentences, kind, decibels):
+    """More than a second after: what the detector hears sooner is taken for part of what was said."""
+    loud = sentences[0]
+    clip = np.concatenate([loud, np.zeros(2 * SAMPLE_RATE, np.float32), NOT_SPEECH[kind] * 10 ** (decibels / 20)])
+    (found,) = segment(clip.astype(np.float32))
+    assert found.end < len(loud) / SAMPLE_RATE + 0.6
 
 
 def check_cover(waveform: np.ndarray, segments: list[Segment], max_duration: float) -> None:
