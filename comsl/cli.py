@@ -13,7 +13,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +172,7 @@ def _add_translate(command: Command) -> None:
         "comsl translate clip.mp3 --source de",
         "comsl translate talk.mp4 --source fr --format srt --output talk.srt",
         "comsl translate clips/ 'more/*.m4a' --source fr --format tsv > clips.tsv",
+        "comsl translate films/ --source fr --format vtt --output subtitles/",
         "cat clip.wav | comsl translate - --source es --task both --format json",
     )
     parser.add_argument("inputs", nargs="+", metavar="FILE", help="files, directories, globs; - reads audio from stdin")
@@ -180,7 +181,12 @@ def _add_translate(command: Command) -> None:
     parser.add_argument("--task", choices=TASKS, default="translate", help="what to write (default translate)")
     parser.add_argument("--format", choices=FORMATS, default="text", help="of the output (default text)")
     parser.add_argument("--model", metavar="DIR", help="a ComSL model (default: the small one that ships)")
-    parser.add_argument("--output", type=Path, metavar="PATH", help="file to write (default stdout)")
+    parser.add_argument(
+        "--output",
+        metavar="PATH",
+        help="file to write (default stdout); with srt and vtt also a directory (it exists, or ends with /) for one "
+        "file an input, named after it",
+    )
     _add_decoding(parser)
 
 
@@ -350,9 +356,12 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 def _translate(arguments: argparse.Namespace) -> int:
     from comsl.inference.inputs import FileError
-    from comsl.inference.subtitles import WRITERS
+    from comsl.inference.segment import MAX_JOINED
+    from comsl.inference.subtitles import TRACKS, WRITERS, write_result
     from comsl.inference.translate import Translator
 
+    writer = WRITERS[arguments.format]()
+    tracks = _track_files(arguments, writer.suffix) if arguments.format in TRACKS else None
     translator = Translator.from_pretrained(arguments.model, _device(arguments))
     results = translator.translate(
         arguments.inputs,
@@ -361,31 +370,54 @@ def _translate(arguments: argparse.Namespace) -> int:
         arguments.task,
         batch_size=arguments.batch_size,
         beam=arguments.beam,
+        max_joined=0.0 if arguments.format in TRACKS else MAX_JOINED,  # subtitles follow the pauses
         progress=True,
     )
     code = 0
-    with _output(arguments.output) as write:
-        writer = WRITERS[arguments.format]()
-        write(writer.begin())
-        for result in results:
+    with ExitStack() as stack:
+        write = stack.enter_context(_output(arguments.output)) if tracks is None else None
+        if write is not None:
+            write(writer.begin())
+        for place, result in enumerate(results):
             if isinstance(result, FileError):
                 code = 1
                 _complain(result.message)
-            else:
-                write(writer.file(result))
-        write(writer.end())
+            if write is not None:
+                write(write_result(writer, result))
+            elif tracks is not None and not isinstance(result, FileError):
+                with _output(tracks[place]) as write_track:
+                    write_track(writer.begin() + writer.file(result) + writer.end())
+        if write is not None:
+            write(writer.end())
     return code
 
 
+def _track_files(arguments: argparse.Namespace, suffix: str) -> list[str] | None:
+    """Of a format that holds one recording: the file of each input where --output is a directory, None where there is
+    one input and one output."""
+    from comsl.inference.inputs import expand_inputs, output_names
+
+    inputs = expand_inputs(arguments.inputs)
+    output = arguments.output
+    if output is not None and (os.path.isdir(output) or output.endswith(("/", os.sep))):
+        return [os.path.join(output, name) for name in output_names(inputs, suffix)]
+    if len(inputs) > 1:
+        raise UsageError(
+            f"{len(inputs)} inputs and --format {arguments.format}, which holds one recording: name a directory for one"
+            " file each, for example --output subtitles/"
+        )
+    return None
+
+
 @contextmanager
-def _output(path: Path | None) -> Iterator[Callable[[str], None]]:
+def _output(path: str | None) -> Iterator[Callable[[str], None]]:
     """Where results are written as they come: a file, or whatever stdout is at that moment (a bar may stand in it)."""
     if path is None:
         yield lambda text: print(text, end="", flush=True)
         return
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("w", encoding="utf-8")
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "w", encoding="utf-8")  # noqa: SIM115 - closed below; Path would lose a slash at the end
     except OSError as error:
         raise ComSLError(f"--output {path}: cannot be written: {error.strerror}") from error
     with file:

@@ -210,11 +210,11 @@ def test_translate_writes_results_and_complains_about_the_rest(
     words = ["translate", "a", "broken", "b", "--source", "de", "--target", "fr", "--beam", "3", "--batch-size", "2"]
     assert cli.main(words) == 1
     captured = capsys.readouterr()
-    assert captured.out == "heard a\nheard b\n"
+    assert captured.out == "heard a\n\nheard b\n"  # line n is input n
     assert captured.err == "comsl: broken: not audio\n"
     assert translator.asked == {
         "path": None, "device": None, "source": "de", "target": "fr", "task": "translate",
-        "beam": 3, "batch_size": 2, "progress": True,
+        "beam": 3, "batch_size": 2, "max_joined": 15.0, "progress": True,
     }  # fmt: skip
 
 
@@ -225,6 +225,48 @@ def test_translate_writes_to_a_file(
     assert cli.main(["translate", "a", "--source", "de", "--format", "srt", "--output", str(out)]) == 0
     assert out.read_text(encoding="utf-8") == "1\n00:00:00,000 --> 00:00:01,500\nheard a\n\n"
     assert capsys.readouterr().out == ""
+
+
+def test_json_of_a_file_that_cannot_be_used(
+    translator: type[FakeTranslator], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["translate", "a", "broken", "--source", "de", "--format", "json"]) == 1
+    captured = capsys.readouterr()
+    first, second = map(json.loads, captured.out.splitlines())
+    assert first["translation"] == "heard a"
+    assert second == {"file": "broken", "error": "broken: not audio"}
+    assert captured.err == "comsl: broken: not audio\n"
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_subtitles_of_several_files_go_into_a_directory(
+    translator: type[FakeTranslator], tmp_path: Path, capsys: pytest.CaptureFixture[str], exists: bool
+) -> None:
+    folder = tmp_path / "subtitles"
+    if exists:
+        folder.mkdir()
+    words = ["translate", "talks/a.mp3", "broken", "b.1.wav", "-", "--source", "de", "--format", "vtt", "--output"]
+    assert cli.main([*words, str(folder) if exists else f"{folder}/"]) == 1
+    assert capsys.readouterr().err == "comsl: broken: not audio\n"
+    cue = "WEBVTT\n\n00:00:00.000 --> 00:00:01.500\nheard {}\n\n"
+    assert {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()} == {
+        "a.vtt": cue.format("talks/a.mp3"),
+        "b.1.vtt": cue.format("b.1.wav"),
+        "stdin.vtt": cue.format("-"),
+    }
+    assert translator.asked["max_joined"] == 0.0
+
+
+def test_subtitles_of_several_files_are_not_mixed(
+    translator: type[FakeTranslator], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["translate", "x/a.wav", "y/a.mp3", "--source", "de", "--format", "srt"]
+    for output in ([], ["--output", str(tmp_path / "new.srt")]):
+        assert cli.main([*words, *output]) == 2
+        assert "2 inputs and --format srt" in capsys.readouterr().err
+    assert cli.main([*words, "--output", str(tmp_path)]) == 2
+    assert "x/a.wav and y/a.mp3 would both be written to a.srt" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_output_that_cannot_be_written_is_named(
@@ -271,7 +313,9 @@ def test_compose_translate_and_evaluate(tmp_path: Path, capsys: pytest.CaptureFi
     words = ["translate", clip, tmp_path / "none.wav", "--source", "mdw", "--target", "fr", "--model", model]
     assert cli.main([str(word) for word in [*words, "--format", "json"]]) == 1
     captured = capsys.readouterr()
-    assert json.loads(captured.out)["translation"] == ""
+    found, missing = map(json.loads, captured.out.splitlines())
+    assert found["translation"] == ""
+    assert set(missing) == {"file", "error"}
     assert captured.err.count("none.wav") == 1
     assert cli.main(["translate", str(clip), "--source", "german", "--target", "klingon", "--model", str(model)]) == 2
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from comsl.errors import ComSLError
+from comsl.errors import ComSLError, UsageError
 
 AUDIO_EXTENSIONS = frozenset(
     ".3gp .aac .aif .aiff .amr .au .caf .flac .m4a .m4b .mka .mkv .mov .mp2 .mp3 .mp4 .oga .ogg .ogv .opus .wav .webm"
@@ -67,6 +67,21 @@ def expand_inputs(inputs: str | Path | Iterable[str | Path]) -> list[AudioInput 
         else:
             found.append(AudioInput(name))
     return found
+
+
+def output_names(inputs: Iterable[AudioInput | FileError], suffix: str) -> list[str]:
+    """Name of the file that holds the result of each input: the input's own with ``suffix`` for its ending.
+
+    Raises:
+        UsageError: two inputs would be written to the same file.
+    """
+    names: dict[str, str] = {}
+    for entry in inputs:
+        name = ("stdin" if entry.file == STDIN else Path(entry.file).stem) + suffix
+        if name in names:
+            raise UsageError(f"{names[name]} and {entry.file} would both be written to {name}: translate them apart")
+        names[name] = entry.file
+    return list(names)
 
 
 def _matches(pattern: str, matches: list[str]) -> Iterator[AudioInput | FileError]:

@@ -1,8 +1,8 @@
 """Results of translation -> text, JSON lines, SubRip, WebVTT and tab-separated values.
 
-Each format is a class with ``begin()``, ``file(result)`` and ``end()`` that return the strings to write, so that a long
-run is written as it goes. Where a file has both transcript and translation (``--task both``), text and tsv give both;
-subtitles show the translation, because two texts at once are more than anybody can read.
+Each format is a class with ``begin()``, ``file(result)``, ``error(failed)`` and ``end()`` that return the strings to
+write, so that a long run is written as it goes. Where a file has both transcript and translation (``--task both``),
+text and tsv give both; subtitles show the translation, because two texts at once are more than anybody can read.
 """
 
 import json
@@ -10,6 +10,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from comsl.inference.inputs import FileError
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,10 @@ class FileResult:
 
 
 class TextWriter:
-    """One line a file: the translation (or transcript); with both, the transcript, a tab and the translation."""
+    """One line a file: the translation (or transcript); with both, the transcript, a tab and the translation.
+
+    Line n is input n: a file without speech and a file that cannot be used have an empty line.
+    """
 
     suffix = ".txt"
 
@@ -54,23 +59,36 @@ class TextWriter:
         texts = [text for text in (result.transcript, result.translation) if text is not None]
         return "\t".join(_one_line(text) for text in texts) + "\n"
 
+    def error(self, failed: FileError) -> str:
+        return "\n"
+
     def end(self) -> str:
         return ""
 
 
 class JsonWriter(TextWriter):
-    """One JSON object a line and file."""
+    """One JSON object a line and file; of a file that cannot be used it has ``file`` and ``error``."""
 
     suffix = ".jsonl"
 
     def file(self, result: FileResult) -> str:
         return json.dumps(as_json(result), ensure_ascii=False, allow_nan=False) + "\n"
 
+    def error(self, failed: FileError) -> str:
+        return json.dumps({"file": failed.file, "error": failed.message}, ensure_ascii=False) + "\n"
 
-class TsvWriter(TextWriter):
+
+class _SegmentWriter(TextWriter):
+    """Formats whose unit is the segment: a file that cannot be used has none."""
+
+    def error(self, failed: FileError) -> str:
+        return ""
+
+
+class TsvWriter(_SegmentWriter):
     """A header, then one line a segment: file, start and end in seconds, transcript, translation.
 
-    Texts have their tabs and line ends turned into spaces; a file without speech has no line.
+    Texts have their tabs and line ends turned into spaces; a file without speech, or that cannot be used, has no line.
     """
 
     suffix = ".tsv"
@@ -95,8 +113,8 @@ class TsvWriter(TextWriter):
         )
 
 
-class SrtWriter(TextWriter):
-    """SubRip. The times of several files would overlap in one track, so every file begins anew at number 1."""
+class SrtWriter(_SegmentWriter):
+    """SubRip, numbered from 1. One recording a track: the times of several would overlap."""
 
     suffix = ".srt"
 
@@ -110,8 +128,8 @@ class SrtWriter(TextWriter):
         return "".join(cues)
 
 
-class VttWriter(TextWriter):
-    """WebVTT; ``&``, ``<`` and ``>`` are escaped, which takes care of ``-->`` within a text too."""
+class VttWriter(_SegmentWriter):
+    """WebVTT, one recording a track; ``&``, ``<`` and ``>`` are escaped, and with them ``-->`` within a text."""
 
     suffix = ".vtt"
 
@@ -127,6 +145,9 @@ class VttWriter(TextWriter):
         return "".join(cues)
 
 
+TRACKS = ("srt", "vtt")
+"""Formats that hold one recording each."""
+
 WRITERS: dict[str, type[TextWriter]] = {
     "text": TextWriter,
     "json": JsonWriter,
@@ -136,10 +157,15 @@ WRITERS: dict[str, type[TextWriter]] = {
 }
 
 
-def write_results(results: Sequence[FileResult], format: str) -> str:
-    """All of ``results`` in one string. The formats are the keys of ``WRITERS``."""
+def write_result(writer: TextWriter, result: FileResult | FileError) -> str:
+    """What ``writer`` has for one input, used or not."""
+    return writer.error(result) if isinstance(result, FileError) else writer.file(result)
+
+
+def write_results(results: Sequence[FileResult | FileError], format: str) -> str:
+    """All of ``results`` in one string. The formats are the keys of ``WRITERS``; one result for those in ``TRACKS``."""
     writer = WRITERS[format]()
-    return writer.begin() + "".join(writer.file(result) for result in results) + writer.end()
+    return writer.begin() + "".join(write_result(writer, result) for result in results) + writer.end()
 
 
 def as_json(result: FileResult) -> dict[str, Any]:

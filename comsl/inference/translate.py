@@ -10,12 +10,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from comsl.data.audio import SAMPLE_RATE, audio_duration, load_clip
+from comsl.data.audio import SAMPLE_RATE, load_clip
 from comsl.errors import ComSLError, UsageError
 from comsl.inference.clips import join_texts, longest_clip
-from comsl.inference.decode import DecodingOptions, Hypothesis, batch_by_length, decode_speech, feature_seconds
+from comsl.inference.decode import DecodingOptions, Hypothesis, batch_by_length, decode_speech_tasks, feature_seconds
 from comsl.inference.inputs import AudioInput, FileError, expand_inputs
-from comsl.inference.segment import THRESHOLD, Segment, segment
+from comsl.inference.segment import MAX_JOINED, THRESHOLD, Segment, segment
 from comsl.inference.subtitles import FileResult, SegmentResult
 from comsl.languages import get_language
 from comsl.model import load_model
@@ -52,7 +52,6 @@ class _Row:
     recording: _Recording
     place: int
     features: np.ndarray
-    seconds: float
 
 
 class Translator:
@@ -106,6 +105,7 @@ class Translator:
         max_duration: float | None = None,
         min_pause: float = 0.6,
         threshold: float = THRESHOLD,
+        max_joined: float = MAX_JOINED,
         progress: bool = False,
     ) -> Iterator[FileResult | FileError]:
         """Translate or transcribe recordings.
@@ -121,8 +121,9 @@ class Translator:
             task: "translate", "transcribe" or "both".
             decoding: further settings of the search; its ``beam`` and ``batch_size`` give way to the arguments.
             max_duration: longest segment in seconds; None: 28, or what the model takes if that is less.
-            min_pause, threshold: see ``segment``.
-            progress: show seconds of audio done on stderr.
+            min_pause, threshold, max_joined: see ``segment``; ``max_joined=0`` gives the short segments that subtitles
+                want, each decoded without its neighbours.
+            progress: show the files done on stderr.
 
         Returns:
             One result an input, in input order; a file that cannot be used gives a ``FileError`` and the rest goes on.
@@ -139,8 +140,11 @@ class Translator:
         limit = limit if max_duration is None else min(limit, max_duration)
         options = replace(decoding or DecodingOptions(), beam=beam, batch_size=batch_size)
         inputs = expand_inputs(files)
-        job = _Job(self, source, target, task, options, (limit, min_pause, threshold))
-        return _with_progress(job.run(inputs), inputs) if progress else _results(job.run(inputs))
+        job = _Job(self, source, target, task, options, (limit, min_pause, threshold, max_joined))
+        results = job.run(inputs)
+        if not progress:
+            return results
+        return track(results, total=len(inputs), description="translating", unit="file")
 
     def _language(self, code: str) -> str:
         """The code that the model calls the language by."""
@@ -155,19 +159,17 @@ class _Job:
     target: str
     task: Task
     options: DecodingOptions
-    cutting: tuple[float, float, float]
+    cutting: tuple[float, float, float, float]
 
-    def run(self, inputs: list[AudioInput | FileError]) -> Iterator[tuple[float, list[FileResult | FileError]]]:
-        """(seconds of audio dealt with, results that have become ready), again and again."""
+    def run(self, inputs: list[AudioInput | FileError]) -> Iterator[FileResult | FileError]:
+        """One result an input, in order, each as soon as it and those before it are ready."""
         waiting: deque[_Recording | FileError] = deque()
         rows: list[_Row] = []
         window = WINDOW_BATCHES * self.options.batch_size
         for entry in inputs:
             recording = entry if isinstance(entry, FileError) else self._open(entry, rows)
             waiting.append(recording)
-            spoken = sum(part.duration for part in recording.segments) if isinstance(recording, _Recording) else 0.0
-            silent = recording.duration - spoken if isinstance(recording, _Recording) else 0.0
-            yield max(0.0, silent), self._ready(waiting)
+            yield from self._ready(waiting)
             while len(rows) >= window:
                 yield from self._decode(rows[:window], waiting)
                 del rows[:window]
@@ -184,23 +186,22 @@ class _Job:
             return FileError(entry.file, message if entry.file in message else f"{entry.file}: {message}")
         tasks = ("transcribe", "translate") if self.task == "both" else (self.task,)
         recording.texts = {task: [None] * len(features) for task in tasks}
-        parts = zip(features, recording.segments, strict=True)
-        rows += [_Row(recording, place, array, part.duration) for place, (array, part) in enumerate(parts)]
+        rows += [_Row(recording, place, array) for place, array in enumerate(features)]
         return recording
 
-    def _decode(
-        self, rows: list[_Row], waiting: deque[_Recording | FileError]
-    ) -> Iterator[tuple[float, list[FileResult | FileError]]]:
+    def _decode(self, rows: list[_Row], waiting: deque[_Recording | FileError]) -> Iterator[FileResult | FileError]:
         model, processor = self.translator.model, self.translator.processor
         lengths = [feature_seconds(row.features, processor) for row in rows]
         for batch in batch_by_length(lengths, self.options.batch_size, self.options.batch_seconds):
             chosen = [rows[index] for index in batch]
-            for task in chosen[0].recording.texts:
-                features = [row.features for row in chosen]
-                texts = decode_speech(model, processor, features, self.source, self.target, task, self.options)
+            tasks = list(chosen[0].recording.texts)
+            found = decode_speech_tasks(
+                model, processor, [row.features for row in chosen], self.source, self.target, tasks, self.options
+            )
+            for task, texts in zip(tasks, found, strict=True):
                 for row, text in zip(chosen, texts, strict=True):
                     row.recording.texts[task][row.place] = text
-            yield sum(row.seconds for row in chosen), self._ready(waiting)
+            yield from self._ready(waiting)
 
     def _ready(self, waiting: deque[_Recording | FileError]) -> list[FileResult | FileError]:
         """Take what is finished off the front, so that results keep the order of the input."""
@@ -246,43 +247,3 @@ def shipped_model() -> Path:
             f"{path}: the model that ships with comsl is missing; install the package again, or name a model"
         )
     return path
-
-
-def _results(work: Iterator[tuple[float, list[FileResult | FileError]]]) -> Iterator[FileResult | FileError]:
-    for _, results in work:
-        yield from results
-
-
-def _with_progress(
-    work: Iterator[tuple[float, list[FileResult | FileError]]], inputs: list[AudioInput | FileError]
-) -> Iterator[FileResult | FileError]:
-    """The results, with a bar that counts seconds of audio."""
-    ready: deque[FileResult | FileError] = deque()
-
-    def seconds() -> Iterator[None]:
-        done = 0.0
-        for more, results in work:
-            ready.extend(results)
-            done += more
-            while done >= 1.0:
-                done -= 1.0
-                yield None
-
-    for _ in track(seconds(), total=_total_seconds(inputs), description="translating seconds of audio", unit="s"):
-        while ready:
-            yield ready.popleft()
-    yield from ready
-
-
-def _total_seconds(inputs: list[AudioInput | FileError]) -> int | None:
-    total = 0.0
-    for entry in inputs:
-        if isinstance(entry, FileError):
-            continue
-        if entry.file == "-":
-            return None
-        try:
-            total += audio_duration(entry.file)
-        except ComSLError:
-            continue  # reported when its turn comes
-    return int(total)

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from comsl.inference.inputs import AudioInput, FileError, StdinError, expand_inputs
+from comsl.errors import UsageError
+from comsl.inference.inputs import AudioInput, FileError, StdinError, expand_inputs, output_names
 
 
 @pytest.fixture
@@ -69,3 +70,10 @@ def test_stdin(monkeypatch):
     monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
     with pytest.raises(StdinError, match="nothing is piped in"):
         AudioInput("-").read()
+
+
+def test_output_names():
+    inputs = [AudioInput("x/a.wav"), FileError("gone.mp3", "gone.mp3: no such file"), AudioInput("-")]
+    assert output_names(inputs, ".srt") == ["a.srt", "gone.srt", "stdin.srt"]
+    with pytest.raises(UsageError, match=r"x/a.wav and a.mp4 would both be written to a.srt"):
+        output_names([*inputs, AudioInput("a.mp4")], ".srt")

@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from comsl.inference.inputs import FileError
 from comsl.inference.subtitles import FileResult, SegmentResult, escape_vtt, timestamp, write_results
 
 BOTH = FileResult(
@@ -28,15 +29,14 @@ def test_text():
 
 
 def test_srt():
-    assert write_results([BOTH, SILENT, TRANSCRIPT], "srt") == (
-        "1\n00:00:00,000 --> 00:00:01,234\nGood morning.\n\n"
-        "2\n01:01:02,000 --> 01:02:05,040\nA & B --> <i>\n\n"
-        "1\n00:00:00,100 --> 00:00:01,900\nhola\n\n"
+    assert write_results([SILENT], "srt") == ""
+    assert write_results([BOTH], "srt") == (
+        "1\n00:00:00,000 --> 00:00:01,234\nGood morning.\n\n2\n01:01:02,000 --> 01:02:05,040\nA & B --> <i>\n\n"
     )
 
 
 def test_vtt():
-    assert write_results([BOTH, SILENT], "vtt") == (
+    assert write_results([BOTH], "vtt") == (
         "WEBVTT\n\n"
         "00:00:00.000 --> 00:00:01.234\nGood morning.\n\n"
         "01:01:02.000 --> 01:02:05.040\nA &amp; B --&gt; &lt;i&gt;\n\n"
@@ -80,3 +80,13 @@ def test_timestamps(seconds, text):
 
 def test_escaping_keeps_a_text_from_ending_its_cue():
     assert escape_vtt("a-->b &lt; <c.red>") == "a--&gt;b &amp;lt; &lt;c.red&gt;"
+
+
+def test_files_that_cannot_be_used_keep_their_place():
+    failed = FileError("b.wav", "b.wav: no such file")
+    results = [TRANSCRIPT, failed, TRANSCRIPT]
+    assert write_results(results, "text") == "hola\n\nhola\n"
+    assert write_results(results, "json").splitlines()[1] == '{"file": "b.wav", "error": "b.wav: no such file"}'
+    assert write_results(results, "tsv").count("\n") == 3
+    assert write_results([failed], "srt") == ""
+    assert write_results([failed], "vtt") == "WEBVTT\n\n"

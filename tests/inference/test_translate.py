@@ -1,14 +1,14 @@
 import io
-import os
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from comsl.errors import UsageError
-from comsl.inference.decode import DecodingOptions
+from comsl.inference.decode import DecodingOptions, decode_speech
 from comsl.inference.inputs import FileError
 from comsl.inference.subtitles import FileResult
 from comsl.inference.translate import Translator, shipped_model
@@ -40,7 +40,7 @@ def run(translator, files, **settings):
 
 
 def test_one_file(translator, folder):
-    (result,) = run(translator, folder / "talk.wav")
+    (result,) = run(translator, folder / "talk.wav", max_joined=0.0)
     assert isinstance(result, FileResult)
     assert (result.file, result.source, result.target) == (str(folder / "talk.wav"), "de", "en")
     assert result.transcript is None
@@ -49,6 +49,23 @@ def test_one_file(translator, folder):
     assert result.text == result.translation != ""
     assert all(part.score < 0 and part.transcript is None for part in result.segments)
     assert 1.0 < result.segments[0].end < result.segments[-1].end <= result.duration
+
+
+def test_a_clip_with_hesitations_is_decoded_whole(translator, sentences, tmp_path):
+    """As evaluation decodes it: pauses up to two seconds do not cut what fits into the model."""
+    import numpy as np
+    import soundfile
+
+    pause = np.zeros(round(1.2 * 16_000), np.float32)
+    clip = np.concatenate([sentences[1], pause, sentences[2]])
+    soundfile.write(tmp_path / "clip.wav", clip, 16_000)
+    (result,) = run(translator, tmp_path / "clip.wav")
+    assert [(part.start, part.end) for part in result.segments] == [(0.0, result.duration)]
+    features = [translator.processor.features(clip)]
+    options = replace(SEARCH, beam=2)
+    (whole,) = decode_speech(translator.model, translator.processor, features, "de", "en", "translate", options)
+    assert result.translation == whole.text != ""
+    assert len(run(translator, tmp_path / "clip.wav", max_joined=0.0)[0].segments) == 2
 
 
 def test_order_and_batch_size(translator, folder):
@@ -77,14 +94,17 @@ def test_order_and_batch_size(translator, folder):
     assert alone.translation == results[5].translation
 
 
-def test_results_come_as_they_are_ready(translator, folder, monkeypatch):
+@pytest.mark.parametrize("progress", [False, True])
+def test_results_come_as_they_are_ready(translator, folder, monkeypatch, progress):
     """Files are read as the work goes on, not all of them first."""
     from comsl.inference import translate
 
     read = []
     load = translate.load_clip
     monkeypatch.setattr(translate, "load_clip", lambda source: read.append(source) or load(source))
-    results = translator.translate([folder / "a.wav"] * 40, "de", beam=1, batch_size=1, decoding=SEARCH)
+    results = translator.translate(
+        [folder / "a.wav"] * 40, "de", beam=1, batch_size=1, decoding=SEARCH, progress=progress
+    )
     assert read == []
     next(results)
     assert len(read) < 12
@@ -163,12 +183,28 @@ def test_the_way_to_translation_imports_nothing_of_training():
     assert not loaded & {"datasets", "pandas", "pyarrow", "matplotlib", "sklearn", "sacrebleu", "jsonargparse", "peft"}
 
 
-@pytest.mark.skipif(
-    not os.path.isdir(os.path.join(os.path.dirname(__file__), "../../comsl/demo/models/composite")),
-    reason="the model that ships is not built yet",
+HELD_OUT = (
+    "Zehn Großmütter haben Eva zehn Boote schon geschickt.",
+    "Das Schwein will im Schloss arbeiten.",
+    "Der Nachbar muss am Morgen die Könige hören.",
+    "Neun Bauern hören die schöne Katze.",
 )
-def test_the_shipped_model_understands_german(folder):
+
+
+def test_the_shipped_model_understands_german(tmp_path):
+    """Sentences and voices that it was not trained on."""
+    import jiwer
+    import soundfile
+
+    from comsl.demo.grammar import held_out_sources
+    from comsl.demo.speech import TEST_VARIANTS, Voice, synthesize
+
+    assert set(HELD_OUT) <= set(held_out_sources("de"))
+    files = [tmp_path / f"{place}.wav" for place in range(len(HELD_OUT))]
+    for file, text, variant in zip(files, HELD_OUT, TEST_VARIANTS, strict=False):
+        soundfile.write(file, synthesize(text, Voice("de", variant), silence=(0.1, 0.1)), 16_000)
     translator = Translator.from_pretrained(shipped_model(), device="cpu")
-    (result,) = translator.translate([folder / "a.wav"], "de", task="both")
-    assert result.transcript
-    assert result.translation
+    results = list(translator.translate(files, "de", task="both"))
+    assert all(isinstance(result, FileResult) and result.translation for result in results)
+    heard = [result.transcript for result in results]
+    assert jiwer.cer(list(HELD_OUT), heard) < 0.3, heard
