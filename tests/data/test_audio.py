@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from comsl.data.audio import AudioError, audio_duration, load_audio
+from comsl.data.audio import AudioError, audio_duration, load_audio, load_clip
 from tests.data.audio_files import cut, tone, write_av, write_sound
 
 SOUNDFILE = [
@@ -242,3 +242,12 @@ def test_samples_are_those_of_the_file_and_nothing_else(tmp_path: Path) -> None:
     assert np.abs(first).max() < 0.5
     for _ in range(5):
         np.testing.assert_array_equal(load_audio(path.read_bytes()), first)
+
+
+def test_a_clip_for_a_model_has_at_least_one_window(tmp_path: Path) -> None:
+    long, short = (write_sound(tmp_path / f"{samples}.wav", np.full(samples, 0.1), 16_000) for samples in (400, 320))
+    assert load_clip(long).size == 400
+    with pytest.raises(AudioError, match=r"320.wav: 20 ms of audio; at least 25 ms are needed"):
+        load_clip(short)
+    with pytest.raises(AudioError, match=r"gone.wav: no such file; check the path$"):
+        load_clip(tmp_path / "gone.wav")
