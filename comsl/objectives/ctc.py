@@ -17,7 +17,8 @@ class CTC(Objective):
     """CTC loss of the transcript's characters on the speech encoder's frames (50 Hz for Whisper).
 
     Needs a model composed with ``ctc_vocabulary``. Utterances whose frames are fewer than their labels need cannot be
-    aligned; they add nothing to the sum, and their share of all labels is logged as ``ctc_unaligned``.
+    aligned; they add nothing to the sum, and their share of all labels is logged as ``ctc_unaligned``. Characters that
+    the vocabulary lacks are left out of the labels and logged, a label, as ``ctc_unknown``.
     """
 
     weight: float = 0.3
@@ -30,3 +31,4 @@ class CTC(Objective):
     def terms(self, views: Views) -> Iterator[Term]:
         yield Term("ctc", self.weight, views.ctc.sum, CTC_LABELS)
         yield Term("ctc_unaligned", 0.0, views.ctc.unaligned, CTC_LABELS)
+        yield Term("ctc_unknown", 0.0, views.ctc.unknown, CTC_LABELS)

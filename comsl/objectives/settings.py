@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from functools import reduce
 from typing import Any
 
+from comsl.errors import nearest
 from comsl.objectives.asr import ASR
 from comsl.objectives.base import Memory, Objective, ObjectiveError, Reads, Target, Term
 from comsl.objectives.ctc import CTC
@@ -103,5 +103,5 @@ def _check_range(objective: str, key: str, value: float) -> None:
 def _check_key(key: str, known: Iterable[str], what: str) -> None:
     known = list(known)
     if key not in known:
-        nearest = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)
-        raise ObjectiveError(f"unknown {what} {key!r}; did you mean {nearest[0]!r}? (there are {', '.join(known)})")
+        guess = nearest(str(key), known, cutoff=0.0)
+        raise ObjectiveError(f"unknown {what} {key!r}; did you mean {guess!r}? (there are {', '.join(known)})")

@@ -58,6 +58,8 @@ class CTCLoss:
     sum: Tensor
     unaligned: Tensor
     """Labels of utterances that have fewer frames than an alignment needs."""
+    unknown: Tensor
+    """Characters of the transcripts that the CTC vocabulary lacks: nobody learns to spell them."""
 
 
 @dataclass
@@ -122,7 +124,7 @@ def _encode(model: ComSLForConditionalGeneration, batch: Batch, reads: Reads, vi
         speech = batch["input_features"] if "input_features" in batch else batch["input_values"]
         frames, frame_lengths = model.encode_speech(speech, batch["attention_mask"])
         if reads.ctc:
-            views._ctc = _ctc_loss(model, frames, frame_lengths, batch["ctc_labels"])
+            views._ctc = _ctc_loss(model, frames, frame_lengths, batch)
         if mixed or Memory.SPEECH in memories:
             embeds, mask = model.embed_speech(frames, frame_lengths, batch["source_language_ids"])
             inputs["speech"] = Rows(embeds, mask.sum(1))
@@ -280,11 +282,12 @@ def _bias(text_model: PreTrainedModel) -> Tensor | None:
     return None if bias is None else bias[0]
 
 
-def _ctc_loss(model: ComSLForConditionalGeneration, frames: Tensor, lengths: Tensor, labels: Tensor) -> CTCLoss:
+def _ctc_loss(model: ComSLForConditionalGeneration, frames: Tensor, lengths: Tensor, batch: Batch) -> CTCLoss:
     if model.ctc_head is None:
         raise ValueError("the CTC objective needs a model composed with ctc_vocabulary")
     logits = model.ctc_head(frames)
     log_probs = (logits if logits.dtype == torch.float64 else logits.float()).log_softmax(-1)
+    labels = batch["ctc_labels"]
     valid = labels != -100
     label_lengths = valid.sum(1)
     # A row without a single known character says nothing about the speech; it must not teach "all blank".
@@ -294,7 +297,7 @@ def _ctc_loss(model: ComSLForConditionalGeneration, frames: Tensor, lengths: Ten
     loss = F.ctc_loss(
         log_probs.transpose(0, 1), labels.clamp_min(0), lengths, label_lengths, reduction="none", zero_infinity=True
     )
-    return CTCLoss((loss * labelled).sum(), label_lengths[~aligned].sum())
+    return CTCLoss((loss * labelled).sum(), label_lengths[~aligned].sum(), batch["ctc_unknown"].sum())
 
 
 # --- rows ----------------------------------------------------------------------------------------------------------

@@ -67,6 +67,7 @@ def utterance(seed, frames, source, target):
         "translation_decoder_input_ids": translation_decoder,
         "translation_labels": translation_labels,
         "ctc_labels": torch.randint(1, 5, (source,), generator=generator),
+        "ctc_unknown": torch.tensor(seed),
     }
 
 
@@ -99,6 +100,7 @@ def test_terms_are_the_same_alone_in_a_batch_and_with_other_padding():
         padded = joint(collate(UTTERANCES, extra=17))
     assert set(together.terms) == {
         "asr", "st", "mt", "mt_teacher", "ddm_st", "ddm_stm", "mtp", "stm_asr", "stm_st", "erm", "ctc", "ctc_unaligned",
+        "ctc_unknown",
     }  # fmt: skip
     for name, (value, count) in together.terms.items():
         torch.testing.assert_close(value, sum(a.terms[name][0] for a in alone), rtol=1e-9, atol=1e-9)
