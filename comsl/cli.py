@@ -17,14 +17,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from comsl import __version__
+from comsl.arguments import build_parser
 from comsl.errors import ComSLError, UsageError
-
-TASKS = ("translate", "transcribe", "both")
-FORMATS = ("text", "json", "srt", "vtt", "tsv")
-SYSTEMS = ("direct", "cascade", "text")
-
-Handler = Callable[[argparse.Namespace], int]
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors of a write to a file that is open already: Python does not say which one that is."""
@@ -38,8 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = argparse.Namespace()
     try:
         arguments = _parse(words)
-        handler: Handler = arguments.handler
-        code = handler(arguments)
+        code = HANDLERS[arguments.command](arguments)
         sys.stdout.flush()
         return code
     except ComSLError as error:
@@ -100,220 +93,6 @@ def _file_trouble(error: OSError, arguments: argparse.Namespace) -> str:
     return reason
 
 
-# ---------------------------------------------------------------------------------------------------------- parsers
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands; each command's namespace has its ``handler``."""
-    common = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    common.add_argument("--debug", action="store_true", help="show the traceback of every error")
-    parser = argparse.ArgumentParser(
-        prog="comsl",
-        description="Speech translation composed of a pretrained speech model and a pretrained text model.",
-        epilog="comsl COMMAND --help explains a command and shows an example.",
-        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=16),
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", action="version", version=f"comsl {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-
-    def command(name: str, handler: Handler, text: str, *examples: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(
-            name,
-            parents=[common],
-            help=text,
-            description=text[0].upper() + text[1:] + ".",
-            epilog="example:\n  " + "\n  ".join(examples),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
-        added.set_defaults(handler=handler)
-        return added
-
-    _add_translate(command)
-    _add_compose(command)
-    _add_prepare(command)
-    _add_train(command)
-    _add_evaluate(command)
-    _add_compare(command)
-    _add_demo(command)
-    return parser
-
-
-Command = Callable[..., argparse.ArgumentParser]
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return number
-
-
-class _ListKeys(argparse.Action):
-    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        from comsl.training.configuration import describe
-
-        print(describe())
-        parser.exit()
-
-
-def _add_decoding(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--beam", type=_positive, default=5, metavar="N", help="beam size; 1 is greedy (default 5)")
-    parser.add_argument("--batch-size", type=_positive, default=8, metavar="N", help="utterances at once (default 8)")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
-
-
-def _add_translate(command: Command) -> None:
-    parser = command(
-        "translate",
-        _translate,
-        "translate or transcribe audio files of any length",
-        "comsl translate clip.mp3 --source de",
-        "comsl translate talk.mp4 --source fr --format srt --output talk.srt",
-        "comsl translate clips/ 'more/*.m4a' --source fr --format tsv > clips.tsv",
-        "comsl translate films/ --source fr --format vtt --output subtitles/",
-        "cat clip.wav | comsl translate - --source es --task both --format json",
-    )
-    parser.add_argument("inputs", nargs="+", metavar="FILE", help="files, directories, globs; - reads audio from stdin")
-    parser.add_argument("--source", required=True, metavar="LANG", help="language spoken, e.g. de")
-    parser.add_argument("--target", default="en", metavar="LANG", help="language to translate into (default en)")
-    parser.add_argument("--task", choices=TASKS, default="translate", help="what to write (default translate)")
-    parser.add_argument("--format", choices=FORMATS, default="text", help="of the output (default text)")
-    parser.add_argument("--model", metavar="DIR", help="a ComSL model (default: the small one that ships)")
-    parser.add_argument(
-        "--output",
-        metavar="PATH",
-        help="file to write (default stdout); with srt and vtt also a directory (it exists, or ends with /) for one "
-        "file an input, named after it",
-    )
-    _add_decoding(parser)
-
-
-def _add_compose(command: Command) -> None:
-    parser = command(
-        "compose",
-        _compose,
-        "make one model out of a pretrained speech model and a pretrained text model",
-        "comsl compose --speech openai/whisper-medium --text facebook/mbart-large-50-many-to-many-mmt \\",
-        "      --new-language cy=en --new-language ca=es --out parts/medium",
-    )
-    part = "hub id or directory of a transformers model, or of a ComSL model to take that part of"
-    parser.add_argument("--speech", required=True, metavar="MODEL", help=part)
-    parser.add_argument("--text", required=True, metavar="MODEL", help=part)
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where to save the composite")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of what starts at random (default 0)")
-    parser.add_argument(
-        "--languages", nargs="+", metavar="LANG", help="keep to these (default: all the text model has)"
-    )
-    parser.add_argument(
-        "--new-language",
-        action="append",
-        default=[],
-        metavar="NEW[=RELATED]",
-        help="add a language token that starts from a related language's; may be repeated",
-    )
-    parser.add_argument(
-        "--ctc-characters",
-        type=Path,
-        metavar="FILE",
-        help="give the speech encoder a CTC layer over the characters of this manifest or text file",
-    )
-    parser.add_argument(
-        "--fixed-duration", type=float, metavar="SECONDS", help="pad every clip so far (Whisper's own regime: 30)"
-    )
-    parser.add_argument(
-        "--adapter-strides", type=_positive, nargs="+", default=[2, 2], metavar="N", help="of the adapter (default 2 2)"
-    )
-
-
-def _add_prepare(command: Command) -> None:
-    parser = command(
-        "prepare",
-        _prepare,
-        "turn a corpus into manifests",
-        "comsl prepare mboshi --root mboshi-french-parallel-corpus --out data/mboshi",
-    )
-    parser.add_argument("corpus", choices=("mboshi",), help="mboshi: Mboshi speech, French translations (4.4 hours)")
-    parser.add_argument("--root", required=True, type=Path, metavar="DIR", help="where the corpus lies")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where the manifests go")
-
-
-def _add_train(command: Command) -> None:
-    parser = command(
-        "train",
-        _train,
-        "train as a recipe says; the same command again goes on where the last one stopped",
-        "comsl train recipes/mboshi/comsl.yaml --output_dir runs/mboshi",
-        "comsl train recipes/mboshi/comsl.yaml --output_dir runs/no-erm --objectives.erm null --seed 2",
-        "torchrun --nproc_per_node 8 -m comsl train recipe.yaml --output_dir runs/eight",
-    )
-    parser.usage = "comsl train RECIPE --output_dir DIR [--any.key VALUE ...]"
-    parser.add_argument("recipe", type=Path, metavar="RECIPE", help="YAML file")
-    parser.add_argument("--output_dir", metavar="DIR", help="run directory (default: what the recipe says)")
-    parser.add_argument("--keys", action=_ListKeys, nargs=0, help="list all keys of a recipe and exit")
-
-
-def _add_evaluate(command: Command) -> None:
-    parser = command(
-        "evaluate",
-        _evaluate,
-        "translate manifests and score the hypotheses",
-        "comsl evaluate --model runs/mboshi --manifest data/mboshi/test.jsonl --out runs/mboshi/test",
-    )
-    parser.add_argument("--model", required=True, metavar="DIR", help="a ComSL model or a run directory")
-    parser.add_argument("--manifest", required=True, nargs="+", type=Path, metavar="FILE", help="JSONL or Parquet")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where scores, hypotheses and page go")
-    parser.add_argument(
-        "--systems",
-        nargs="+",
-        choices=SYSTEMS,
-        default=list(SYSTEMS),
-        help="direct: speech to translation; cascade: transcript, then its translation; "
-        "text: translation of the reference transcript, the upper bound (default: all)",
-    )
-    parser.add_argument("--cascade-asr", metavar="DIR", help="model that transcribes in the cascade (default: --model)")
-    parser.add_argument("--cascade-mt", metavar="DIR", help="model that translates in the cascade (default: --model)")
-    parser.add_argument(
-        "--train-manifest", type=Path, nargs="+", metavar="FILE", help="training rows, for the look-up floor"
-    )
-    parser.add_argument("--task", choices=TASKS, default="both", help="what to score (default both)")
-    parser.add_argument("--lowercase", action="store_true", help="score translations without case")
-    parser.add_argument("--normaliser", default="basic", metavar="NAME", help="of transcripts (default basic)")
-    _add_decoding(parser)
-
-
-def _add_compare(command: Command) -> None:
-    parser = command(
-        "compare",
-        _compare,
-        "tell whether one system is better than another (paired bootstrap over the same rows)",
-        "comsl compare runs/a/test runs/b/test",
-        "comsl compare runs/a/test runs/a/test --system direct --system-b cascade --out runs/a/cascade.json",
-    )
-    parser.add_argument("first", type=Path, metavar="A", help="directory that comsl evaluate wrote")
-    parser.add_argument("second", type=Path, metavar="B", help="another one, over the same manifest")
-    parser.add_argument("--system", default="direct", metavar="NAME", help="system to compare (default direct)")
-    parser.add_argument("--system-b", metavar="NAME", help="system of B, where it is another one")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the comparison as JSON too")
-
-
-def _add_demo(command: Command) -> None:
-    parser = command(
-        "demo",
-        _demo,
-        "show the whole path on a small world: build, compose, train, compare, translate (12 minutes on 2 cores)",
-        "comsl demo --out demo-out",
-    )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="(default demo-out; of --pretrain: the package)")
-    parser.add_argument(
-        "--pretrain",
-        action="store_true",
-        help="instead make anew the three models that ship with the package: DIR/speech and DIR/text, the pretrained "
-        "parts, and DIR/composite, the model of comsl translate",
-    )
-
-
 # --------------------------------------------------------------------------------------------------------- handlers
 
 
@@ -342,14 +121,12 @@ def overrides_of(arguments: argparse.Namespace) -> list[str]:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
-
+    from comsl.evaluation.report import show
     from comsl.evaluation.significance import compare
 
     comparison = compare(arguments.first, arguments.second, arguments.system, arguments.system_b)
-    Console().print(comparison.render())
+    show(comparison.render())
     if arguments.out is not None:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
         comparison.write(arguments.out)
     return 0
 
@@ -511,8 +288,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         normaliser=arguments.normaliser,
         device=_device(arguments),
     )
-    for row in result.failed:
-        _complain(f"{row['id']} ({row['system']}): {row['error']}")
+    for line in result.complaints:
+        _complain(line)
     print(f"{result.out / 'report.html'}")
     return 0 if result.ok else 1
 
@@ -545,3 +322,14 @@ def _demo(arguments: argparse.Namespace) -> int:
 
     run_demo(out)
     return 0
+
+
+HANDLERS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "translate": _translate,
+    "compose": _compose,
+    "prepare": _prepare,
+    "train": _train,
+    "evaluate": _evaluate,
+    "compare": _compare,
+    "demo": _demo,
+}

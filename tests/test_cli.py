@@ -19,6 +19,7 @@ import pytest
 import soundfile
 
 from comsl import __version__, cli
+from comsl.arguments import build_parser
 from comsl.errors import ComSLError, UsageError
 
 COMMANDS = ("translate", "compose", "prepare", "train", "evaluate", "compare", "demo")
@@ -50,7 +51,7 @@ def test_examples_of_the_help_parse(command: str, capsys: pytest.CaptureFixture[
         words = words[words.index("comsl") + 1 :]
         words = words[: words.index(">")] if ">" in words else words
         assert words[0] == command
-        arguments, rest = cli.build_parser().parse_known_args(words)
+        arguments, rest = build_parser().parse_known_args(words)
         assert arguments.command == command
         assert not rest or command == "train"
 
@@ -115,7 +116,7 @@ def test_errors_are_one_line_and_a_code(
     def fail(_: argparse.Namespace) -> int:
         raise error
 
-    monkeypatch.setattr(cli, "_prepare", fail)
+    monkeypatch.setitem(cli.HANDLERS, "prepare", fail)
     assert cli.main(PREPARE) == code
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -128,7 +129,7 @@ def test_debug_shows_where_an_error_comes_from(
     def fail(_: argparse.Namespace) -> int:
         raise ComSLError("a.wav: empty file")
 
-    monkeypatch.setattr(cli, "_prepare", fail)
+    monkeypatch.setitem(cli.HANDLERS, "prepare", fail)
     assert cli.main([*PREPARE, "--debug"]) == 1
     assert "Traceback" in capsys.readouterr().err
 
@@ -136,7 +137,7 @@ def test_debug_shows_where_an_error_comes_from(
 def test_what_nobody_expected_keeps_its_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cli, "_prepare", lambda _: {}["nothing"])
+    monkeypatch.setitem(cli.HANDLERS, "prepare", lambda _: {}["nothing"])
     assert cli.main(PREPARE) == 1
     captured = capsys.readouterr().err
     assert "Traceback" in captured
@@ -146,7 +147,7 @@ def test_what_nobody_expected_keeps_its_traceback(
 def test_a_reader_that_stops_reading_is_no_error() -> None:
     script = (
         "import sys; from comsl import cli; "
-        "cli._prepare = lambda _: [print('line') for _ in range(100_000)] and 0; "
+        "cli.HANDLERS['prepare'] = lambda _: [print('line') for _ in range(100_000)] and 0; "
         f"sys.exit(cli.main({PREPARE!r}))"
     )
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -160,7 +161,7 @@ def test_a_reader_that_stops_reading_is_no_error() -> None:
 
 def test_train_hands_overrides_to_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[argparse.Namespace] = []
-    monkeypatch.setattr(cli, "_train", lambda arguments: seen.append(arguments) or 0)
+    monkeypatch.setitem(cli.HANDLERS, "train", lambda arguments: seen.append(arguments) or 0)
     words = ["train", "r.yaml", "--output_dir", "runs/a", "--optimizer.learning_rate", "1e-4", "--objectives.erm=null"]
     assert cli.main(words) == 0
     assert seen[0].recipe == Path("r.yaml")
@@ -394,7 +395,7 @@ def test_trouble_with_files_is_one_line(
     def fail(_: argparse.Namespace) -> int:
         raise error
 
-    monkeypatch.setattr(cli, "_prepare", fail)
+    monkeypatch.setitem(cli.HANDLERS, "prepare", fail)
     assert cli.main(PREPARE) == 1
     assert capsys.readouterr().err == f"comsl: {line}\n"
     assert cli.main([*PREPARE, "--debug"]) == 1
@@ -404,7 +405,7 @@ def test_trouble_with_files_is_one_line(
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a full device")
 def test_a_full_stdout_is_one_line() -> None:
     script = (
-        "import sys; from comsl import cli; cli._prepare = lambda _: print('line') or 0; "
+        "import sys; from comsl import cli; cli.HANDLERS['prepare'] = lambda _: print('line') or 0; "
         f"sys.exit(cli.main({PREPARE!r}))"
     )
     buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
