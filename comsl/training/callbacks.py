@@ -16,6 +16,8 @@ from comsl.training.curves import draw_curves
 from comsl.training.log_file import LOG_FILE, truncate_log
 
 CURVES = "curves.png"
+SECONDS_BETWEEN_CURVES = 60.0
+"""Drawing takes up to a second, which a small model's evaluation should not have to wait for every time."""
 RATES = ("learning_rate", "grad_norm", "speech_hours_per_hour", "tokens_per_second")
 
 
@@ -33,6 +35,7 @@ class RunLog(TrainerCallback):
         self._ticks: Iterator[int] | None = None
         self._started = time.monotonic()
         self._first_step = 0
+        self._drawn = -math.inf
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -61,8 +64,8 @@ class RunLog(TrainerCallback):
                 self._board.add_scalar(group, value, state.global_step)
             self._board.flush()
         console.print(self._line(record, state.max_steps), soft_wrap=True, markup=False)
-        if is_dev:
-            draw_curves(self.path, self.run / CURVES)
+        if is_dev and time.monotonic() - self._drawn > SECONDS_BETWEEN_CURVES:
+            self.draw()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self._board is not None:
@@ -71,7 +74,12 @@ class RunLog(TrainerCallback):
             close = getattr(self._ticks, "close", None)
             if close is not None:
                 close()
+        self.draw()
+
+    def draw(self) -> None:
+        """Draw the log so far."""
         draw_curves(self.path, self.run / CURVES)
+        self._drawn = time.monotonic()
 
     def _line(self, record: dict[str, Any], max_steps: int) -> str:
         step = record["step"]

@@ -176,7 +176,7 @@ def set_dropout(model: Any, text: float | None, adapter: float | None) -> None:
             if isinstance(module, PreTrainedModel):
                 module.config.dropout = text
             if isinstance(module, (PreTrainedModel, GradientCheckpointingLayer)) and hasattr(module, "dropout"):
-                module.dropout = text
+                setattr(module, "dropout", text)  # noqa: B010
     if adapter is not None:
         model.config.adapter_dropout = adapter
         for module in model.adapter.modules():

@@ -11,7 +11,7 @@ from typing import Any
 
 CONTEXT = multiprocessing.get_context("forkserver")
 # Imported once, by the server that the children are forked from.
-CONTEXT.set_forkserver_preload(["torch.utils.tensorboard", "tests.training.standin"])
+CONTEXT.set_forkserver_preload(["torch.utils.tensorboard", "tests.training.standin", "comsl.training.run"])
 
 
 def kill_self() -> None:
@@ -20,7 +20,7 @@ def kill_self() -> None:
 
 def in_child(function: Callable[..., None], *args: Any, timeout: float = 120) -> int:
     """Runs ``function`` in a process of its own; its exit code (-9: killed)."""
-    process = CONTEXT.Process(target=function, args=args)
+    process = CONTEXT.Process(target=_alone, args=(function, *args))
     process.start()
     process.join(timeout)
     if process.exitcode is None:
@@ -45,6 +45,13 @@ def together(function: Callable[..., None], world_size: int, *args: Any, timeout
     for process in processes:
         process.kill()
     return [-1 if code is None else code for code in codes]
+
+
+def _alone(function: Callable[..., None], *args: Any) -> None:
+    # As in a process of a command line. Loader workers of the fork server would not notice that this process was
+    # killed: they watch their parent, and would outlive the tests.
+    multiprocessing.set_start_method("fork", force=True)
+    function(*args)
 
 
 def _as_rank(function: Callable[..., None], rank: int, world_size: int, port: int, *args: Any) -> None:

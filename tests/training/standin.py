@@ -123,6 +123,13 @@ def configuration(output_dir: Path | str, **changes: Any) -> TrainConfiguration:
     return configuration_from(tree)
 
 
+class TextLog(RunLog):
+    """Without the picture, which takes longer to draw than these models to train."""
+
+    def draw(self) -> None:
+        pass
+
+
 def trainer(
     settings: TrainConfiguration,
     *,
@@ -136,6 +143,7 @@ def trainer(
     width: int = WIDTH,
     callbacks: list[Any] | None = None,
     rows: int = 24,
+    curves: bool = False,
 ) -> JointTrainer:
     torch.manual_seed(settings.seed)
     joint = TinyJoint(dropout, width)
@@ -145,7 +153,7 @@ def trainer(
     )
     output = Path(settings.output_dir)
     output.mkdir(parents=True, exist_ok=True)
-    log = [RunLog(output)] if rank == 0 else []
+    log = [(RunLog if curves else TextLog)(output)] if rank == 0 else []
     return JointTrainer(
         joint,
         settings,

@@ -28,7 +28,7 @@ from comsl.training.log_file import read_log
 from comsl.training.run import build_trainer, train
 from comsl.training.trainer import JointTrainer
 from tests.tiny import tiny_mbart50
-from tests.training.processes import in_child, kill_self, together
+from tests.training.processes import CONTEXT, in_child, kill_self, together
 from tests.training.world import build_world, stage
 
 RATES = ("speech_hours_per_hour", "tokens_per_second")
@@ -113,25 +113,18 @@ def test_nothing_depends_on_the_start(world: Path, joint_run: Path, tmp_path: Pa
 
 def test_a_command_killed_from_outside(world: Path, joint_run: Path, tmp_path: Path) -> None:
     """SIGKILL from another process, once a checkpoint is there; then the same command again."""
-    code = (
-        "import sys, yaml\n"
-        "from comsl.training.configuration import configuration_from\n"
-        "from comsl.training.run import train\n"
-        "train(configuration_from(yaml.safe_load(open(sys.argv[1]))))\n"
-    )
     run = tmp_path / "run"
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(stage(world, run).to_yaml())
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    command = [sys.executable, "-c", code, str(recipe)]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    settings = stage(world, run)
+    process = CONTEXT.Process(target=train, args=(settings,))
+    process.start()
     deadline = time.monotonic() + 120
     while not CheckpointFolder(run).complete() and time.monotonic() < deadline:
         time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert not (run / "model.safetensors").exists()
-    subprocess.run(command, env=environment, check=True, capture_output=True)
+    assert in_child(train, settings) == 0
     assert logged(run) == logged(joint_run)
     for name, tensor in final(joint_run).items():
         assert torch.equal(final(run)[name], tensor), name
@@ -246,18 +239,37 @@ def test_gradient_checkpointing_changes_no_gradient(world: Path, tmp_path: Path)
         torch.testing.assert_close(checkpointed[name], gradient, atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("changes", [{"training__precision": "bf16"}, {"data__augment": {"speed": [0.9, 1.1]}}])
-def test_options_that_only_have_to_run(world: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+def first_step(world: Path, output: Path, **changes: Any) -> dict[str, Any]:
+    """What the first of two steps logs, without dropout; the speech encoder thaws after it."""
     settings = stage(
         world,
-        tmp_path,
+        output,
+        dropout=0.0,
+        objectives={"st": {}, "erm": {"layer": 2}},
+        data__dev=None,
         training__max_steps=2,
         training__gradient_checkpointing=True,
         freeze_speech_encoder=0.5,
         **changes,
     )
     assert train(settings).steps == 2
-    assert all(tensor.dtype == torch.float32 for tensor in final(tmp_path).values())
+    assert all(tensor.dtype == torch.float32 for tensor in final(output).values())
+    return logged(output)[0]
+
+
+def test_precision_and_augmentation_do_what_they_say(world: Path, tmp_path: Path) -> None:
+    plain = first_step(world, tmp_path / "plain")
+    half = first_step(world, tmp_path / "bf16", training__precision="bf16")
+    for name in ("loss", "st", "erm", "grad_norm"):
+        assert half[name] == pytest.approx(plain[name], rel=0.05), name
+        assert half[name] != plain[name], name
+    assert {name: half[name] for name in half if name.endswith("_count")} == {
+        name: plain[name] for name in plain if name.endswith("_count")
+    }
+    slow = first_step(world, tmp_path / "slow", data__augment={"speed": [0.5]})
+    # Twice as long: twice the frames, but for the language embedding in front of them. Text is what it was.
+    assert slow["st_count"] <= plain["st_count"]
+    assert slow["erm_count"] / slow["st_count"] > 1.3 * plain["erm_count"] / plain["st_count"]
 
 
 def train_rank(rank: int, world_size: int, world: str, output: str, fsdp: bool, kill_at: int | None = None) -> None:
@@ -313,6 +325,25 @@ def test_two_processes_run_a_whole_stage(world: Path, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(json.dumps({**record, "finished": False}))
     with pytest.raises(UsageError, match="holds a run of 2 processes and this is one of 1"):
         train(two_ranks_stage(world, tmp_path))
+
+
+def test_torchrun(world: Path, tmp_path: Path) -> None:
+    """The documented command, in two processes."""
+    recipe, run = tmp_path / "recipe.yaml", tmp_path / "run"
+    settings = stage(world, tmp_path / "elsewhere", objectives={"st": {}}, data__dev=None, data__max_batch_seconds=1.0)
+    recipe.write_text(settings.to_yaml())
+    words = ["--output_dir", str(run), "--training.max_steps", "2", "--optimizer.learning_rate=1e-4"]
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "comsl", "train"]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, *command, str(recipe), *words], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    record = json.loads((run / "run.json").read_text())
+    assert (record["processes"], record["finished"], record["result"]["steps"]) == (2, True, 2)
+    assert [line["step"] for line in logged(run)] == [1, 2]  # once, not by every process
+    assert done.stderr.count(": finished") == 1
+    load_model(run)
 
 
 class BothRanks:

@@ -172,7 +172,7 @@ def test_divergence_between_two_log_lines_costs_no_checkpoint(tmp_path: Path, wh
 
 
 def test_what_is_logged(tmp_path: Path) -> None:
-    standin.run(standin.configuration(tmp_path), evaluate=standin.dev_loss)
+    standin.run(standin.configuration(tmp_path), evaluate=standin.dev_loss, curves=True)
     records = read_log(tmp_path / "train_log.jsonl")
     train = next(record for record in records if record["kind"] == "train")
     assert train.keys() == {
