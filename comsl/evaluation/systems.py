@@ -20,7 +20,7 @@ from comsl.errors import ComSLError
 from comsl.evaluation.records import Record
 from comsl.inference.clips import join_texts, longest_clip
 from comsl.inference.decode import DecodingOptions, Hypothesis, decode_speech, decode_text
-from comsl.inference.segment import segment
+from comsl.inference.segment import MAX_JOINED, segment
 from comsl.model import load_model
 
 SYSTEMS = ("direct", "cascade", "text")
@@ -210,8 +210,12 @@ def record(
 
 
 def split_long(waveform: np.ndarray, max_duration: float) -> list[np.ndarray]:
-    """The clip, or its segments of speech cut at pauses where it is longer than ``max_duration`` seconds."""
-    if len(waveform) <= max_duration * SAMPLE_RATE:
+    """The clip, or its segments of speech cut at pauses where it is long: what comsl translate does with it.
+
+    A clip of up to ``MAX_JOINED`` seconds is one stretch there too, unless it holds no speech; a manifest says that it
+    does, so the detector is not asked.
+    """
+    if len(waveform) <= min(max_duration, MAX_JOINED) * SAMPLE_RATE:
         return [waveform]
     return [part.samples(waveform) for part in segment(waveform, max_duration)]
 

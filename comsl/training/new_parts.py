@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from comsl.data.manifest import load_manifest
+from comsl.model.loading import quiet
 from comsl.model.parts import PartSize, new_speech_part, new_text_part
 from comsl.training.configuration import ComposeConfiguration, NewPartConfiguration
 
@@ -21,14 +22,15 @@ def named_or_new(
     recipe and seed give the same parts, so a resumed run finds what it began with.
     """
     speech, text = str(parts.speech), str(parts.text)
-    if speech == NEW:
-        speech = str(scratch / "speech")
-        new_speech_part(speech, _size(parts.new_speech), seed=seed)
-    if text == NEW:
-        text = str(scratch / "text")
-        rows = load_manifest(train)  # type: ignore[arg-type]
-        texts = [line for column in ("transcript", "translation") for line in rows[column] if line]
-        new_text_part(text, texts, _size(parts.new_text), parts.new_text.vocabulary, seed)
+    with quiet():
+        if speech == NEW:
+            speech = str(scratch / "speech")
+            new_speech_part(speech, _size(parts.new_speech), seed=seed)
+        if text == NEW:
+            text = str(scratch / "text")
+            rows = load_manifest(train)  # type: ignore[arg-type]
+            texts = [line for column in ("transcript", "translation") for line in rows[column] if line]
+            new_text_part(text, texts, _size(parts.new_text), parts.new_text.vocabulary, seed)
     return speech, text
 
 

@@ -7,11 +7,12 @@ import types
 import typing
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from comsl.errors import nearest
 
 Tree = dict[str, Any]
 
@@ -126,17 +127,14 @@ def check_keys(tree: Tree, kind: type, origin: str, error: type[Exception], pref
 
 
 def _suggestion(key: str, kind: type, known: list[str], prefix: str) -> str:
-    near = get_close_matches(key, known, n=1, cutoff=0.5)
-    if near:
-        return f"; did you mean `{prefix}{near[0]}`?"
+    if near := nearest(key, known):
+        return f"; did you mean `{prefix}{near}`?"
     # A key of some inner group, written one level too high, is the other common slip.
     hints = typing.get_type_hints(kind)
     for name in known:
         inner = _dataclass_in(hints[name])
-        if inner is not None:
-            near = get_close_matches(key, [item.name for item in fields(inner)], n=1, cutoff=0.8)
-            if near:
-                return f"; did you mean `{prefix}{name}.{near[0]}`?"
+        if inner is not None and (near := nearest(key, [item.name for item in fields(inner)], cutoff=0.8)):
+            return f"; did you mean `{prefix}{name}.{near}`?"
     return f"; known here: {', '.join(known)}"
 
 

@@ -77,11 +77,11 @@ def train(configuration: TrainConfiguration) -> TrainResult:
         console.print(f"{run.path}: this run is finished; nothing to do", soft_wrap=True, markup=False)
         return _result(run, already_finished=True)
     barrier()
-    transformers_logging.disable_progress_bar()
     if state.is_main_process:
         run.start(configuration, state.num_processes, _device_name(state.device))
     with plain_errors(run.path):
         trainer = build_trainer(configuration, objectives, state.process_index, state.num_processes)
+        transformers_logging.disable_progress_bar()  # after loading, whose downloads show theirs; not at every save
         trainer.fit()
         if state.is_main_process:
             _finish(run, trainer, configuration)

@@ -12,8 +12,9 @@ from transformers import AutoModelForSeq2SeqLM, AutoProcessor, AutoTokenizer, Wh
 
 from comsl.demo import corpus
 from comsl.demo.pretrain import pretrain
-from comsl.demo.pretrain_speech import CTC_VOCABULARY, Recognizer, ctc_text, pretrain_speech
+from comsl.demo.pretrain_speech import Cycle, pretrain_speech
 from comsl.demo.pretrain_text import pretrain_text
+from comsl.demo.recognizer import CTC_VOCABULARY, Recognizer, ctc_text
 from comsl.errors import UsageError
 
 
@@ -27,7 +28,7 @@ def text_part(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def speech_part(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("speech")
-    pretrain_speech(out, utterances=30, epochs=1.0, workers=1, test_rows=1)
+    pretrain_speech(out, utterances=30, cycles=(Cycle(0.5, True, True), Cycle(0.5)), workers=1, test_rows=1)
     return out
 
 
