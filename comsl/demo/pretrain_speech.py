@@ -42,7 +42,7 @@ class Cycle:
     shortest_first: bool = False
 
 
-CYCLES = (Cycle(7.0, augmented=True, shortest_first=True), Cycle(14.0))
+CYCLES = (Cycle(7.0, augmented=True, shortest_first=True), Cycle(15.4))
 
 
 class _Trainer:
