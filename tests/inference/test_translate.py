@@ -11,7 +11,7 @@ from comsl.errors import UsageError
 from comsl.inference.decode import DecodingOptions, decode_speech
 from comsl.inference.inputs import FileError
 from comsl.inference.subtitles import FileResult
-from comsl.inference.translate import Translator, shipped_model
+from comsl.inference.translate import ShippedModelMissing, Translator, shipped_model
 from comsl.languages import UnknownLanguage
 from comsl.model import ComSLForConditionalGeneration, MissingLanguage
 from tests.inference.conftest import talkative
@@ -191,6 +191,7 @@ HELD_OUT = (
 )
 
 
+@pytest.mark.xfail(strict=True, raises=ShippedModelMissing, reason="the shipped composite is still to be trained")
 def test_the_shipped_model_understands_german(tmp_path):
     """Sentences and voices that it was not trained on."""
     import jiwer
