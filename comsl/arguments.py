@@ -203,7 +203,7 @@ def _add_compare(command: Command) -> None:
 def _add_demo(command: Command) -> None:
     parser = command(
         "demo",
-        "show the whole path on a small world: build, compose, train, compare, translate (12 minutes on 2 cores)",
+        "show the whole path on a small world: build, compose, train, compare, translate (some minutes on 2 cores)",
         "comsl demo --out demo-out",
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="(default demo-out; of --pretrain: the package)")

@@ -120,13 +120,12 @@ def build_trainer(
         set_seed(configuration.seed)
         model = type(model)(model.config)
     joint = JointModel(model, objectives, teacher, configuration.reduction)
-    durations = [seconds for seconds in (model.max_duration, processor.fixed_duration) if seconds is not None]
     make = functools.partial(
         stage_data,
         processor=processor,
         fields=objectives.fields,
         configuration=configuration,
-        max_duration=min(durations, default=None),
+        max_duration=model.max_duration,  # the data set knows the fixed duration, and takes the smaller
         rank=rank,
         world_size=world_size,
     )
