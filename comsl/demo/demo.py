@@ -90,14 +90,14 @@ def run_demo(
     def done(name: str) -> None:
         seconds[name] = round(time.monotonic() - started - sum(seconds.values()), 1)
 
-    screen.rule("1. A small world")
+    screen.rule("1. Two pretrained parts become one model")
+    start = _compose(out, screen)
+    done("compose")
+
+    screen.rule("2. A small world")
     world = build_world(out / "world", sizes, test_size=test_size)
     _describe(screen, world)
     done("world")
-
-    screen.rule("2. Two pretrained parts become one model")
-    start = _compose(out, screen)
-    done("compose")
 
     screen.rule("3. Training")
     text_model = _train("mt", out / "runs" / "mt", start, world, overrides)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .lexicon import Adjective, Lexicon, Noun, Verb, load_lexicon
+from .lexicon import Adjective, Lexicon, Noun, Verb, common_lexicon
 from .meaning import POSSESSIVES, PRONOUNS, Clause, Phrase
 from .realize import REALIZERS
 
@@ -51,7 +51,7 @@ class Sampler:
 
     def __init__(self, rng: np.random.Generator, lexicon: Lexicon | None = None) -> None:
         self.rng = rng
-        self.lexicon = lexicon or load_lexicon()
+        self.lexicon = lexicon or common_lexicon()
         self._nouns: dict[tuple[str, ...], tuple[Noun, ...]] = {}
 
     def chance(self, probability: float) -> bool:
@@ -203,9 +203,8 @@ class Sampler:
         if preposition == "in":
             return self.place()
         if preposition in ("on", "under"):
-            noun = self.choose(
-                n for n in self.lexicon.nouns if n.key in ("table", "chair", "bed", "box", "bag", "boat")
-            )
+            tops = ("car", "table", "chair", "bed", "box", "bag", "boat")
+            noun = self.choose(n for n in self.lexicon.nouns if n.key in tops)
         else:
             noun = self.noun("place", "thing")
         return preposition, Phrase(noun, self.choose(("the", "the", "my", "our")))
@@ -279,7 +278,7 @@ def held_out_sources(language: str) -> list[str]:
 
 def words_of(language: str) -> list[str]:
     """Every dictionary form of `language`, for sequences of random words."""
-    lexicon = load_lexicon()
+    lexicon = common_lexicon()
     words = {form for noun in lexicon.nouns for form in noun.forms[language][1:] if form != "-"}
     words |= {form for a in lexicon.adjectives for form in a.forms[language] if form not in ("-", "pre", "estar")}
     words |= {form.replace("|", "") for v in lexicon.verbs for form in v.forms[language] if form not in ("sein", "dat")}

@@ -74,8 +74,7 @@ def _write_card(out: Path, log: dict) -> None:
 A ComSL composite ({log["parameters"] / 1e6:.2f} M parameters, float16) of the two small parts beside this folder,
 trained with all seven objectives for {log["steps"]} steps on {sum(log["triples"].values())} synthetic
 speech-translation triples: German, Spanish, French and Welsh into English. It shows what the toolkit does and lets
-every command run offline; it knows about 230 words a language and espeak-ng's voices. For real speech, train on real
-speech.
+every command run offline; it knows about 100 concepts and espeak-ng's voices. For real speech, train on real speech.
 
 On 100 unseen sentences a language, spoken by unseen voices, beam 5:
 BLEU {bleu} ({log["signature"]});

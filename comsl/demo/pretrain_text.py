@@ -31,7 +31,7 @@ _LETTERS = "aáàâäæbcçdeéèêëfghiíîïjklmnñoóôöœpqrsßtuúùûüv
 _SIZES = {"d_model": 128, "layers": 3, "heads": 4, "ffn": 512}
 
 
-def train_tokenizer(out: Path, seed: int, lines_a_language: int, vocabulary: int = 1000) -> MBart50Tokenizer:
+def train_tokenizer(out: Path, seed: int, lines_a_language: int, vocabulary: int = 1500) -> MBart50Tokenizer:
     """A sentencepiece unigram model over all five languages, in the hub's layout for mBART-50."""
     lines = [text for language in (*LANGUAGES, "cy") for text in corpus.sentences(language, lines_a_language, seed)]
     lines += [text for language in (*LANGUAGES, "cy") for text in corpus.random_words(language, 500, seed)]
@@ -68,57 +68,104 @@ def new_model(tokenizer: MBart50Tokenizer) -> MBartForConditionalGeneration:
 
 
 class Examples:
-    """Draws training examples: (source ids, target ids), both [language, tokens, end]."""
+    """Draws training examples: (source ids, target ids), both [language, tokens, end].
 
-    def __init__(self, tokenizer: MBart50Tokenizer, pairs: int, seed: int) -> None:
+    A text model that has read the world has seen words whole, in parts and misspelt, and pages as well as sentences.
+    One this small would only ever read whole words of short sentences, and adapted speech, some twelve frames a second
+    with gaps and repetitions, is nothing like that. So sources come in three kinds (`spell`), and some rows are
+    several sentences long.
+    """
+
+    def __init__(self, tokenizer: MBart50Tokenizer, pieces: Path, pairs: int, seed: int) -> None:
         self.tokenizer = tokenizer
+        self.pieces = sentencepiece.SentencePieceProcessor(model_file=str(pieces))
         self.rng = np.random.default_rng([seed, 3])
+        sentencepiece.set_random_generator_seed(seed)
+        self.languages = {code: int(tokenizer.convert_tokens_to_ids(token)) for code, token in LANGUAGES.items()}
         self.ready: list[list[tuple[list[int], list[int]]]] = []
-        self.translation: list[tuple[list[int], list[int]]] = []
-        self.plain: list[list[int]] = []
+        self.translation: dict[str, list[tuple[str, str]]] = {}
+        self.plain: dict[str, list[str]] = {}
+        english = set(corpus.held_out("en"))
         for language in track(SOURCES, description="writing sentences", unit="language"):
             found = generate(language, pairs, seed, exclude=corpus.held_out(language))
-            english = set(corpus.held_out("en"))
-            source = self._ids([p.source for p in found], language)
-            target = self._ids([p.english for p in found], "en")
-            self.translation += zip(source, target, strict=True)
-            self.plain += source + [ids for ids, p in zip(target, found, strict=True) if p.english not in english]
+            self.translation[language] = [(pair.source, pair.english) for pair in found]
+            self.plain[language] = [pair.source for pair in found]
+            self.plain.setdefault("en", []).extend(p.english for p in found if p.english not in english)
         for language in LANGUAGES:
-            self.plain += self._ids(corpus.random_words(language, pairs // 8, seed), language)
+            self.plain[language] += corpus.random_words(language, pairs // 8, seed)
 
-    def _ids(self, texts: list[str], language: str) -> list[list[int]]:
-        self.tokenizer.src_lang = LANGUAGES[language]
-        return self.tokenizer(texts).input_ids
+    def spell(self, text: str) -> list[int]:
+        """Ids of a source: its usual pieces (50%), random pieces (15%), or as it is heard (35%)."""
+        kind = self.rng.random()
+        if kind < 0.5:
+            return self._best(text)
+        if kind < 0.65:
+            found = self.pieces.encode(text, out_type=str, enable_sampling=True, alpha=0.2, nbest_size=-1)
+            return list(self.tokenizer.convert_tokens_to_ids(found))
+        return self._heard(self._best(text))
+
+    def _heard(self, ids: list[int]) -> list[int]:
+        """What a listener might note 12 times a second: pieces drawn out, gaps between them, slips."""
+        pace, slips = self.rng.uniform(0.2, 0.7), self.rng.random(len(ids))
+        times, gaps = self.rng.geometric(1 - 0.4 * pace, len(ids)), self.rng.geometric(1 - pace, len(ids))
+        heard: list[int] = []
+        for piece, slip, count, gap in zip(ids, slips, times.tolist(), gaps.tolist(), strict=True):
+            if slip > 0.03:  # else left out
+                heard += [int(self.rng.integers(4, len(self.pieces))) if slip < 0.06 else piece] * count
+            heard += [self.tokenizer.unk_token_id] * (gap - 1)
+        return heard
+
+    def _best(self, text: str) -> list[int]:
+        return list(self.tokenizer.convert_tokens_to_ids(self.pieces.encode(text, out_type=str)))
 
     def _noised(self, ids: list[int]) -> list[int]:
         """Either spans of about three tokens become one mask each (35% of the text), or 15% of the tokens do singly."""
-        body, mask = ids[1:-1], self.tokenizer.mask_token_id
+        mask = self.tokenizer.mask_token_id
         if self.rng.random() < 0.5:
-            hidden = self.rng.random(len(body)) < 0.15
-            return [ids[0], *(mask if h else i for h, i in zip(hidden, body, strict=True)), ids[-1]]
+            hidden = self.rng.random(len(ids)) < 0.15
+            return [mask if h else i for h, i in zip(hidden, ids, strict=True)]
         noised, index = [], 0
-        while index < len(body):
+        while index < len(ids):
             if self.rng.random() < 0.14:
                 index += max(1, int(self.rng.poisson(3)))
                 noised.append(mask)
             else:
-                noised.append(body[index])
+                noised.append(ids[index])
                 index += 1
-        return [ids[0], *noised, ids[-1]]
+        return noised
+
+    def _choose(self, items: list[Any]) -> list[Any]:
+        """One item, or (10%) two or three."""
+        count = 1 if self.rng.random() < 0.9 else int(self.rng.integers(2, 4))
+        return [items[i] for i in self.rng.integers(0, len(items), count)]
 
     def draw(self) -> tuple[list[int], list[int]]:
-        """70% translation, 18% denoising, 12% copying."""
-        kind = self.rng.random()
-        if kind < 0.7:
-            return self.translation[int(self.rng.integers(len(self.translation)))]
-        ids = self.plain[int(self.rng.integers(len(self.plain)))]
-        return (self._noised(ids) if kind < 0.88 else ids), ids
+        """60% translation, 15% denoising, 25% copying (from whatever spelling to the usual one)."""
+        kind, end = self.rng.random(), self.tokenizer.eos_token_id
+        if kind < 0.6:
+            language = SOURCES[int(self.rng.integers(len(SOURCES)))]
+            pairs, other = self._choose(self.translation[language]), "en"
+        else:
+            language = other = tuple(LANGUAGES)[int(self.rng.integers(len(LANGUAGES)))]
+            pairs = [(text, text) for text in self._choose(self.plain[language])]
+        source = self.spell(" ".join(s for s, _ in pairs))
+        if 0.6 <= kind < 0.75:
+            source = self._noised(source)
+        target = self._best(" ".join(t for _, t in pairs))
+        return [self.languages[language], *source, end], [self.languages[other], *target, end]
 
-    def batch(self, size: int) -> dict[str, torch.Tensor]:
-        """input_ids, attention_mask [B, S]; decoder_input_ids [B, N] = [end, language, tokens]; labels [B, N]."""
-        if not self.ready:  # batches of similar length, eight at a time: a third less padding
-            drawn = sorted((self.draw() for _ in range(8 * size)), key=lambda row: len(row[0]) + len(row[1]))
-            self.ready = [drawn[i * size : (i + 1) * size] for i in self.rng.permutation(8)]
+    def batch(self, tokens: int) -> dict[str, torch.Tensor]:
+        """A batch of at most `tokens` source tokens, padding included.
+
+        input_ids, attention_mask [B, S]; decoder_input_ids [B, N] = [end, language, tokens]; labels [B, N].
+        """
+        if not self.ready:  # rows of similar length together: a third less padding
+            batches: list[list[tuple[list[int], list[int]]]] = [[]]
+            for row in sorted((self.draw() for _ in range(512)), key=lambda row: len(row[0]) + len(row[1])):
+                if len(batches[-1]) * max(len(source) for source, _ in [*batches[-1], row]) > tokens - len(row[0]):
+                    batches.append([])
+                batches[-1].append(row)
+            self.ready = [batches[i] for i in self.rng.permutation(len(batches))]
         rows = self.ready.pop()
         end, pad = self.tokenizer.eos_token_id, self.tokenizer.pad_token_id
         source = _pad([s for s, _ in rows], pad)
@@ -166,7 +213,7 @@ def evaluate(model: MBartForConditionalGeneration, tokenizer: MBart50Tokenizer, 
 def pretrain_text(
     out: Path,
     steps: int = 5000,
-    batch_size: int = 64,
+    batch_tokens: int = 1300,
     pairs: int = 30_000,
     seed: int = 1,
     peak: float = 2e-3,
@@ -181,17 +228,17 @@ def pretrain_text(
     started = time.monotonic()
     tokenizer = train_tokenizer(out, seed, min(4000, pairs))
     model = new_model(tokenizer)
-    examples = Examples(tokenizer, pairs, seed)
+    examples = Examples(tokenizer, out / "sentencepiece.bpe.model", pairs, seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=0.01)
     warmup = max(1, steps // 20)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / warmup, max(0.01, (steps - step) / (steps - warmup)))
     )
-    log: dict = {"steps": steps, "batch_size": batch_size, "pairs_per_language": pairs, "seed": seed, "history": []}
+    log: dict = {"steps": steps, "batch_tokens": batch_tokens, "pairs_per_language": pairs, "seed": seed, "history": []}
     log["test_rows"] = test_rows
     for step in track(range(1, steps + 1), description="text part", unit="step"):
         model.train()
-        batch = examples.batch(batch_size)
+        batch = examples.batch(batch_tokens)
         labels = batch.pop("labels")
         logits = model(**batch, use_cache=False).logits
         loss = torch.nn.functional.cross_entropy(
@@ -235,8 +282,10 @@ def save(model: MBartForConditionalGeneration, tokenizer: MBart50Tokenizer, out:
 
 An mBART-50-class model (transformers `MBartForConditionalGeneration`, {log["parameters"] / 1e6:.2f} M parameters,
 float16) and its `MBart50Tokenizer` (sentencepiece unigram). Random weights, then {log["steps"]} steps of
-{log["batch_size"]} examples: translation of German, Spanish and French into English (70%), denoising (18%) and copying
-(12%) in all four. All text comes from the grammar in `comsl/demo/grammar.py`; it knows nothing else, and no Welsh.
+{log["batch_tokens"]} source tokens: translation of German, Spanish and French into English (60%), denoising (15%) and
+copying (25%) in all four. Of the sources 15% are cut into random pieces, and 35% are drawn out, with gaps and slips, as
+a listener might note them. All text comes from the grammar in `comsl/demo/grammar.py`; it knows nothing else, and no
+Welsh.
 
 BLEU into English on {log["test_rows"]} held-out sentences a language, greedy, sacreBLEU defaults: {scores}.
 

@@ -1,6 +1,7 @@
-"""The demo's speech recogniser: a small Whisper with a CTC head, its batches, losses and error rates.
+"""The demo's speech recogniser: a small Whisper with two CTC heads, its batches, losses and error rates.
 
-The encoder runs at true lengths with masks, the way a composite runs it, not on 30 seconds of padding.
+The encoder runs at true lengths with masks, the way a composite runs it, not on 30 seconds of padding. One head spells
+characters, the other, on the encoder's output, pieces of the tokenizer.
 
 B utterances, M mel bands, T frames, F encoder frames, C characters, N tokens, V symbols.
 """
@@ -42,7 +43,7 @@ def ctc_text(text: str) -> str:
     return " ".join("".join(c for c in text.lower() if c in known).split())
 
 
-def train_tokenizer(out: Path, seed: int, lines_a_language: int, vocabulary: int = 700) -> WhisperTokenizer:
+def train_tokenizer(out: Path, seed: int, lines_a_language: int, vocabulary: int = 1500) -> WhisperTokenizer:
     """Byte-level BPE with Whisper's special tokens (but no timestamps), in Whisper's files."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -92,7 +93,7 @@ def new_model(tokenizer: WhisperTokenizer) -> WhisperForConditionalGeneration:
 
 
 class Recognizer(nn.Module):
-    """The Whisper model run at true lengths, and a CTC head beside it."""
+    """The Whisper model run at true lengths, and two CTC heads for characters and for pieces, whose blank is last."""
 
     def __init__(self, model: WhisperForConditionalGeneration) -> None:
         super().__init__()
@@ -100,16 +101,13 @@ class Recognizer(nn.Module):
         self.encoder = SpeechEncoder(SimpleNamespace(speech_config=model.config))  # type: ignore[arg-type]
         self.encoder.encoder = model.model.encoder
         self.ctc_head = nn.Linear(model.config.d_model, len(CTC_VOCABULARY))
+        self.piece_head = nn.Linear(model.config.d_model, model.config.vocab_size + 1)
         self.middle: Tensor | None = None  # [B, F, d] of the last pass, halfway up the encoder
         layers = model.model.encoder.layers
         layers[len(layers) // 2 - 1].register_forward_hook(self._keep_middle)
 
     def _keep_middle(self, _layer: nn.Module, _inputs: Any, output: Any) -> None:
         self.middle = output[0] if isinstance(output, tuple) else output
-
-    def spell(self, hidden: Tensor) -> Tensor:
-        """[B, F, d] -> log-probabilities of the characters [F, B, V], as ctc_loss reads them."""
-        return self.ctc_head(hidden).float().log_softmax(-1).transpose(0, 1)
 
     def encode(self, mel: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """[B, M, T], [B, T] -> hidden [B, F, d], lengths [B]."""
@@ -161,7 +159,7 @@ class Batches:
         return batches if shortest_first else [batches[i] for i in rng.permutation(len(batches))]
 
     def batch(self, rows: np.ndarray, rng: np.random.Generator | None = None) -> dict[str, Tensor]:
-        """mel [B, M, T], mask [B, T], characters [B, C] padded with -100, ids and labels [B, N] padded with -100."""
+        """mel [B, M, T], mask [B, T], characters [B, C] and pieces [B, N] padded with -100, ids and labels."""
         mels = [torch.from_numpy(self.mels[i].astype(np.float32)) for i in rows]
         if rng is not None:
             mels = [_spec_augment(m, rng) for m in mels]
@@ -172,6 +170,7 @@ class Batches:
             "mel": torch.stack([nn.functional.pad(m, (0, longest - m.shape[1])) for m in mels]),
             "mask": torch.tensor([[1] * m.shape[1] + [0] * (longest - m.shape[1]) for m in mels]),
             "characters": _pad([self.characters[i] for i in rows], -100),
+            "pieces": _pad([t[4:] for t in tokens], -100),
             "ids": _pad(tokens, self.end),
             "labels": _pad(labels, -100),
         }
@@ -193,29 +192,35 @@ def _spec_augment(mel: Tensor, rng: np.random.Generator) -> Tensor:
     return mel
 
 
-def losses(recognizer: Recognizer, batch: dict[str, Tensor], with_decoder: bool) -> tuple[Tensor, Tensor]:
-    """(CTC per character, cross-entropy per token).
+def _ctc(head: nn.Linear, hidden: Tensor, lengths: Tensor, labels: Tensor, blank: int) -> Tensor:
+    """CTC per symbol of `labels` [B, N], padded with -100, read from `hidden` [B, F, d]."""
+    sizes = (labels >= 0).sum(1)
+    spelled = head(hidden).float().log_softmax(-1).transpose(0, 1)
+    total = nn.functional.ctc_loss(
+        spelled, labels.clamp(min=0), lengths, sizes, blank=blank, reduction="sum", zero_infinity=True
+    )
+    return total / sizes.sum()
 
-    In training, 30% of the CTC is that of the states halfway up, read by the same head (Lee and Watanabe 2021,
-    "Intermediate loss regularization for CTC-based speech recognition"): the lower layers learn sooner.
+
+def losses(recognizer: Recognizer, batch: dict[str, Tensor], pieces: bool) -> tuple[Tensor, Tensor]:
+    """(CTC, cross-entropy of the decoder per token).
+
+    First the encoder learns to spell characters, with 30% of the loss halfway up, read by the same head (Lee and
+    Watanabe 2021, "Intermediate loss regularization for CTC-based speech recognition"). With `pieces` its output names
+    pieces and only the states halfway up characters (hierarchical CTC, Sanabria and Metze 2018), and the decoder learns
+    too; before, the cross-entropy is 0.
     """
     hidden, lengths = recognizer.encode(batch["mel"], batch["mask"])
-    characters = batch["characters"]
-    sizes = (characters >= 0).sum(1)
-
-    def spelling_loss(states: Tensor) -> Tensor:
-        spelled, labels = recognizer.spell(states), characters.clamp(min=0)
-        total = nn.functional.ctc_loss(spelled, labels, lengths, sizes, blank=0, reduction="sum", zero_infinity=True)
-        return total / sizes.sum()
-
-    ctc = spelling_loss(hidden)
-    if recognizer.training and recognizer.middle is not None:
-        middle = recognizer.model.model.encoder.layer_norm(recognizer.middle)
-        ctc = 0.7 * ctc + 0.3 * spelling_loss(middle)
-    if not with_decoder:
-        return ctc, ctc.new_zeros(())
+    assert recognizer.middle is not None
+    middle = recognizer.model.model.encoder.layer_norm(recognizer.middle)
+    halfway = _ctc(recognizer.ctc_head, middle, lengths, batch["characters"], 0)
+    if not pieces:
+        return 0.7 * _ctc(
+            recognizer.ctc_head, hidden, lengths, batch["characters"], 0
+        ) + 0.3 * halfway, hidden.new_zeros(())
+    named = _ctc(recognizer.piece_head, hidden, lengths, batch["pieces"], recognizer.model.config.vocab_size)
     logits = recognizer.decode(batch["ids"], hidden, lengths)
-    return ctc, nn.functional.cross_entropy(
+    return 0.7 * named + 0.3 * halfway, nn.functional.cross_entropy(
         logits.transpose(1, 2), batch["labels"], ignore_index=-100, label_smoothing=0.05
     )
 
@@ -224,17 +229,21 @@ def losses(recognizer: Recognizer, batch: dict[str, Tensor], with_decoder: bool)
 def error_rates(
     recognizer: Recognizer, utterances: list[Utterance], mels: list[np.ndarray], tokenizer: WhisperTokenizer
 ) -> dict[str, float]:
-    """Character error rates in percent: greedy CTC by language and over all, and the decoder's greedy transcripts."""
+    """Character error rates in percent: greedy CTC over pieces by language and over all; CTC of characters; decoder."""
     recognizer.eval()
+    blank = recognizer.model.config.vocab_size
     batches = Batches(utterances, mels, tokenizer)
-    spelled, written = [""] * len(mels), [""] * len(mels)
+    spelled, read, written = [""] * len(mels), [""] * len(mels), [""] * len(mels)
     for rows in batches.order(np.random.default_rng(0), 20_000):
         batch = batches.batch(rows)
         hidden, lengths = recognizer.encode(batch["mel"], batch["mask"])
-        best = recognizer.ctc_head(hidden).argmax(-1)
-        for row, ids, length in zip(rows, best, lengths.tolist(), strict=True):
-            merged = torch.unique_consecutive(ids[:length]).tolist()
-            spelled[row] = "".join(CTC_VOCABULARY[i] for i in merged if i)
+        assert recognizer.middle is not None
+        middle = recognizer.model.model.encoder.layer_norm(recognizer.middle)
+        best, named = recognizer.ctc_head(middle).argmax(-1), recognizer.piece_head(hidden).argmax(-1)
+        for place, row in enumerate(rows):
+            characters, pieces = (torch.unique_consecutive(x[place, : lengths[place]]).tolist() for x in (best, named))
+            spelled[row] = "".join(CTC_VOCABULARY[i] for i in characters if i)
+            read[row] = tokenizer.decode([i for i in pieces if i != blank], skip_special_tokens=True)
         ids = batch["ids"][:, :4]
         done = torch.zeros(len(ids), dtype=torch.bool)
         while not done.all() and ids.shape[1] < 60:
@@ -245,8 +254,12 @@ def error_rates(
     rates = {}
     for language in (*LANGUAGES, "all"):
         chosen = [i for i, u in enumerate(utterances) if language in (u.language, "all")]
-        reference = [ctc_text(utterances[i].text) for i in chosen]
-        rates[language] = round(100 * jiwer.cer(reference, [spelled[i] or " " for i in chosen]), 2)
+        rates[language] = _cer([utterances[i].text for i in chosen], [read[i] for i in chosen])
     everything = [u.text for u in utterances]
-    rates["decoder"] = round(100 * jiwer.cer(everything, [text or " " for text in written]), 2)
-    return rates
+    return rates | {"characters": _cer(everything, spelled), "decoder": _cer(everything, written)}
+
+
+def _cer(references: list[str], hypotheses: list[str]) -> float:
+    """In percent, on what the character head can spell: neither case nor punctuation counts."""
+    pairs = [[ctc_text(text) for text in texts] for texts in (references, hypotheses)]
+    return round(100 * jiwer.cer(pairs[0], [text or " " for text in pairs[1]]), 2)

@@ -12,7 +12,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoProcessor, AutoTokenizer, Wh
 
 from comsl.demo import corpus
 from comsl.demo.pretrain import pretrain
-from comsl.demo.pretrain_speech import Cycle, pretrain_speech
+from comsl.demo.pretrain_speech import Stage, pretrain_speech
 from comsl.demo.pretrain_text import pretrain_text
 from comsl.demo.recognizer import CTC_VOCABULARY, Recognizer, ctc_text
 from comsl.errors import UsageError
@@ -21,14 +21,14 @@ from comsl.errors import UsageError
 @pytest.fixture(scope="module")
 def text_part(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("text")
-    pretrain_text(out, steps=2, batch_size=4, pairs=40, test_rows=4)
+    pretrain_text(out, steps=2, batch_tokens=150, pairs=40, test_rows=4)
     return out
 
 
 @pytest.fixture(scope="module")
 def speech_part(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("speech")
-    pretrain_speech(out, utterances=30, cycles=(Cycle(0.5, True, True), Cycle(0.5)), workers=1, test_rows=1)
+    pretrain_speech(out, utterances=30, stages=(Stage(2, False, 1e-3), Stage(2, True, 1e-3)), workers=1, test_rows=1)
     return out
 
 
