@@ -54,7 +54,9 @@ class System:
 
 
 SYSTEMS = (
-    System("scratch", "st", "direct", ("--reinitialize", "true"), "from scratch, ST only"),
+    System(
+        "scratch", "st", "direct", ("--reinitialize", "true", "--freeze_speech_encoder", "0"), "from scratch, ST only"
+    ),
     System("st", "st", "direct", (), "composite, ST only"),
     System("comsl", "comsl", "direct", (), "composite, all objectives"),
     System("cascade", "asr", "cascade", (), "cascade (ASR, then MT)"),
