@@ -43,7 +43,7 @@ def train_tokenizer(out: Path, seed: int, lines_a_language: int, vocabulary: int
     ] * 5
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(lines), model_prefix=str(out / "sentencepiece.bpe"), vocab_size=vocabulary,
-        model_type="unigram", character_coverage=1.0, minloglevel=2, num_threads=1,
+        model_type="unigram", character_coverage=1.0, minloglevel=2, num_threads=1, hard_vocab_limit=False,
     )  # fmt: skip
     (out / "sentencepiece.bpe.vocab").unlink()
     config = {"tokenizer_class": "MBart50Tokenizer", "src_lang": "en_XX", "mask_token": "<mask>"}
@@ -212,7 +212,7 @@ def evaluate(model: MBartForConditionalGeneration, tokenizer: MBart50Tokenizer, 
 
 def pretrain_text(
     out: Path,
-    steps: int = 5000,
+    steps: int = 3500,
     batch_tokens: int = 1300,
     pairs: int = 30_000,
     seed: int = 1,
