@@ -1,7 +1,7 @@
 # make demo    install, then show the whole path on a small world (meant for 12 minutes on 2 cores)
 # make test    install, then lint, types and the fast tests
 # make slow    the tests that take minutes
-# make lint    ruff, mypy and the import contract only
+# make lint    ruff and mypy only
 # make clean   remove .venv and caches
 #
 # PYTHON chooses the interpreter the environment is made from, VENV where it lies.

@@ -1,4 +1,4 @@
-"""`comsl demo`: the whole path on a small world, in about ten minutes on two cores.
+"""`comsl demo`: the whole path on a small world.
 
 Two small pretrained parts are composed, trained on a deliberately small and unbalanced set of speech-translation
 triples, and measured on unseen sentences from unseen voices against the honest alternatives:

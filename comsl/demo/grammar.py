@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -22,8 +23,8 @@ from .realize import REALIZERS
 
 SOURCE_LANGUAGES = ("de", "es", "fr", "cy")
 MIN_WORDS, MAX_WORDS = 3, 12
-HELD_OUT_SEED, HELD_OUT = 77, 500
-"""Every sentence that measures something comes from this seed; all training text leaves these sentences out."""
+HELD_OUT_SEED = 77
+TEST_PAIRS, DEV_PAIRS = 300, 200
 
 _KINDS = {
     "action": 0.58, "give": 0.1, "state": 0.07, "compare": 0.06, "place": 0.06, "exist": 0.04, "who_subject": 0.03,
@@ -253,27 +254,36 @@ def realize(clause: Clause, language: str) -> str:
 
 
 def generate(language: str, count: int, seed: int, exclude: Iterable[str] = ()) -> list[Pair]:
-    """`count` different sentence pairs of 3 to 12 words; none of whose sources is in `exclude`.
+    """`count` different sentence pairs of 3 to 12 words, neither side of which is in `exclude`.
 
     Deterministic in (language, count, seed, exclude); a longer list starts with the shorter one.
     """
     sampler = Sampler(np.random.default_rng([seed, *language.encode()]))
-    seen = set(exclude)
+    excluded, seen = frozenset(exclude), set()
     pairs: list[Pair] = []
     while len(pairs) < count:
         clause = sampler.clause()
-        source = realize(clause, language)
+        source, english = realize(clause, language), realize(clause, "en")
         words = len(source.replace(" ?", "?").split())
-        if source in seen or not MIN_WORDS <= words <= MAX_WORDS:
+        if source in seen or source in excluded or english in excluded or not MIN_WORDS <= words <= MAX_WORDS:
             continue
         seen.add(source)
-        pairs.append(Pair(language, source, realize(clause, "en")))
+        pairs.append(Pair(language, source, english))
     return pairs
 
 
-def held_out_sources(language: str) -> list[str]:
-    """The source sentences that dev and test sets are made of; nothing is trained on them."""
-    return [pair.source for pair in generate(language, HELD_OUT, HELD_OUT_SEED)]
+@lru_cache
+def held_out(language: str, split: str) -> tuple[Pair, ...]:
+    """The pairs that everything is measured on: the first 300 are for "test", the next 200 for "dev"."""
+    pairs = generate(language, TEST_PAIRS + DEV_PAIRS, HELD_OUT_SEED)
+    return tuple({"test": pairs[:TEST_PAIRS], "dev": pairs[TEST_PAIRS:]}[split])
+
+
+@lru_cache
+def held_out_sentences() -> frozenset[str]:
+    """Every sentence of `held_out`, in all languages, English among them: nothing is trained on any of them."""
+    pairs = [pair for language in SOURCE_LANGUAGES for split in ("test", "dev") for pair in held_out(language, split)]
+    return frozenset(text for pair in pairs for text in (pair.source, pair.english))
 
 
 def words_of(language: str) -> list[str]:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from comsl.errors import UsageError
+from comsl.provenance import git_commit, versions
 
 MODELS = Path(__file__).parent / "models"
 PARTS = ("speech", "text", "composite")
@@ -17,7 +22,7 @@ def pretrain(
     """Train the named parts and save them to `out`/<part>.
 
     Args:
-        out: directory of the parts; the default is the package itself.
+        out: directory of the parts; the default is the package itself. A part is replaced when the new one is ready.
         parts: of "speech", "text", "composite"; the composite is made of the two others in `out`.
         seed: of everything random.
         work: directory for what is only needed on the way (speech, checkpoints).
@@ -29,18 +34,34 @@ def pretrain(
     if unknown:
         raise UsageError(f"unknown part {sorted(unknown)[0]!r}: use {', '.join(PARTS)}")
     logs = {}
+    out.mkdir(parents=True, exist_ok=True)
     work.mkdir(parents=True, exist_ok=True)
     for part in (part for part in PARTS if part in parts):
         if part == "speech":
             from .pretrain_speech import pretrain_speech
 
-            logs[part] = pretrain_speech(out / part, seed=seed, cache=work / "features.npz")
+            log = pretrain_speech(work / part, seed=seed, cache=work / "features.npz")
         elif part == "text":
             from .pretrain_text import pretrain_text
 
-            logs[part] = pretrain_text(out / part, seed=seed)
+            log = pretrain_text(work / part, seed=seed)
         else:
             from .pretrain_composite import pretrain_composite
 
-            logs[part] = pretrain_composite(out / part, out, work, seed=seed)
+            log = pretrain_composite(work / part, out, work, seed=seed)
+        logs[part] = log | {"versions": versions(), "commit": git_commit(), "threads": torch.get_num_threads()}
+        (work / part / "training_log.json").write_text(json.dumps(logs[part], indent=1) + "\n")
+        _replace(work / part, out / part)
     return logs
+
+
+def _replace(made: Path, place: Path) -> None:
+    """Put a copy of `made` in the place of what is there."""
+    fresh, old = (place.with_name(f".{place.name}.{word}") for word in ("new", "old"))
+    for leftover in (fresh, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    shutil.copytree(made, fresh)
+    if place.exists():
+        place.rename(old)
+    fresh.rename(place)
+    shutil.rmtree(old, ignore_errors=True)

@@ -16,15 +16,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import nn
 from transformers import WhisperFeatureExtractor, WhisperTokenizer
 
 from comsl.progress import console, track
 
 from . import corpus
-from .recognizer import CTC_VOCABULARY, LANGUAGES, Batches, Recognizer, error_rates, losses, new_model, train_tokenizer
-from .speech import TEST_VARIANTS, speak
+from .recognizer import LANGUAGES, Batches, Recognizer, error_rates, losses, new_model, train_tokenizer
+from .speech import DEV_VARIANTS, TEST_VARIANTS, Utterance, speak
 
 
 @dataclass(frozen=True)
@@ -55,9 +54,8 @@ class _Trainer:
         spoken = speak(texts, seed)
         mels = corpus.features(spoken, workers, cache=cache)
         self.batches = Batches(spoken, mels, self.tokenizer)
-        self.test = speak([(x, t) for x in LANGUAGES for t in corpus.held_out(x)[:test_rows]], seed + 1, TEST_VARIANTS)
-        test_cache = cache and cache.with_suffix(".test.npz")
-        self.test_mels = corpus.features(self.test, workers, "speaking the test set", test_cache)
+        self.workers, self.test_rows = workers, test_rows
+        self.dev = self.measured("dev")
         self.recognizer = Recognizer(new_model(self.tokenizer))
         self.log: dict[str, Any] = {
             "steps": 0, "utterances": len(texts), "hours": round(sum(m.shape[1] for m in mels) / 360_000, 2),
@@ -103,17 +101,20 @@ class _Trainer:
         entry: dict[str, Any] = {"step": self.log["steps"], "ctc": round(ctc, 4), "cross_entropy": round(entropy, 4)}
         entry["seconds"] = round(time.monotonic() - self.started, 1)
         if measure:
-            entry["cer"] = self.error_rates()
+            entry["cer"] = error_rates(self.recognizer, *self.dev, self.tokenizer)
             save(self.recognizer, self.tokenizer, self.out, self.log)
         self.log["history"].append(entry)
         console.print(f"speech part: {entry}")
 
-    def error_rates(self) -> dict[str, float]:
-        return error_rates(self.recognizer, self.test, self.test_mels, self.tokenizer)
+    def measured(self, split: str) -> tuple[list[Utterance], list[np.ndarray]]:
+        """Held-out sentences in voices that are in no training set, and their features."""
+        texts = [(x, text) for x in LANGUAGES for text in corpus.held_out(x, split)[: self.test_rows]]
+        spoken = speak(texts, self.seed + 1, {"dev": DEV_VARIANTS, "test": TEST_VARIANTS}[split])
+        return spoken, corpus.features(spoken, self.workers, f"speaking the {split} set")
 
     def finish(self) -> dict[str, Any]:
         model = self.recognizer.model
-        self.log["cer"] = self.error_rates()
+        self.log["cer"] = error_rates(self.recognizer, *self.measured("test"), self.tokenizer)
         self.log["seconds"] = round(time.monotonic() - self.started, 1)
         self.log["parameters"] = sum(p.numel() for p in model.parameters())
         self.log["encoder_parameters"] = sum(p.numel() for p in model.model.encoder.parameters())
@@ -141,7 +142,7 @@ def pretrain_speech(
         seed: of everything random.
         workers: processes that synthesise.
         cache: a file that keeps the features of the training utterances for the next run.
-        test_rows: test sentences a language.
+        test_rows: test sentences a language; and as many of the development set, which progress is measured on.
 
     Returns:
         The training log, which is saved beside the weights.
@@ -153,13 +154,10 @@ def pretrain_speech(
 
 
 def save(recognizer: Recognizer, tokenizer: WhisperTokenizer, out: Path, log: dict) -> None:
-    """Weights in half precision, tokenizer, feature extractor, CTC head, log and model card."""
+    """Weights in half precision, tokenizer, feature extractor, log and model card."""
     copy.deepcopy(recognizer.model).half().save_pretrained(out)
     tokenizer.save_pretrained(out)
     WhisperFeatureExtractor(feature_size=80).save_pretrained(out)
-    head = {name: tensor.half().contiguous() for name, tensor in recognizer.ctc_head.state_dict().items()}
-    save_file(head, out / "ctc_head.safetensors")
-    (out / "ctc_vocabulary.json").write_text(json.dumps(CTC_VOCABULARY, ensure_ascii=False) + "\n")
     (out / "training_log.json").write_text(json.dumps(log, indent=1) + "\n")
     if "cer" not in log:  # not finished
         return
@@ -172,16 +170,13 @@ parameters of which the encoder {log["encoder_parameters"] / 1e6:.2f} M, float16
 {log["steps"]} steps of about 30 seconds on {log["utterances"]} utterances ({log["hours"]} hours) of espeak-ng
 speech in German, Spanish, French, Welsh and English: sentences of the demo's grammar and, 12%, sequences of random
 words. CTC over characters on the encoder, then CTC over characters halfway up and over pieces on top, together with the
-cross-entropy of the decoder. The encoder was trained at true lengths
-with masks, not on 30 seconds of padding; the decoder has no timestamps. It understands the demo's synthetic voices and
-vocabulary, not people.
+cross-entropy of the decoder. The encoder was trained at true lengths with masks, not on 30 seconds of padding; the
+decoder has no timestamps. It understands the demo's synthetic voices and vocabulary, not people.
 
 Character error rate in percent on {5 * log["test_rows"]} held-out sentences spoken by voices never heard in training
-(greedy; CTC over pieces by language and over all, CTC over characters, decoder; letters and spaces count, case and
-punctuation do not): {rates}.
+(greedy; neither case nor punctuation counts): {rates}. The first six are the decoder's, "pieces" and "characters" those
+of two CTC heads that only the training needs.
 
-`ctc_head.safetensors` and `ctc_vocabulary.json` are the CTC head over characters, for the encoder's states after half
-of its layers (and its final layer norm). Made by `comsl demo --pretrain`;
-`training_log.json` is its log. Licence: Apache-2.0.
+Made by `comsl demo --pretrain`; `training_log.json` is its log. Licence: Apache-2.0.
 """
     )

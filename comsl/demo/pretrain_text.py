@@ -23,7 +23,7 @@ from transformers import MBart50Tokenizer, MBartConfig, MBartForConditionalGener
 from comsl.progress import console, track
 
 from . import corpus
-from .grammar import HELD_OUT_SEED, generate
+from .grammar import generate, held_out, held_out_sentences
 
 LANGUAGES = {"de": "de_DE", "es": "es_XX", "fr": "fr_XX", "en": "en_XX"}
 SOURCES = ("de", "es", "fr")
@@ -85,12 +85,11 @@ class Examples:
         self.ready: list[list[tuple[list[int], list[int]]]] = []
         self.translation: dict[str, list[tuple[str, str]]] = {}
         self.plain: dict[str, list[str]] = {}
-        english = set(corpus.held_out("en"))
         for language in track(SOURCES, description="writing sentences", unit="language"):
-            found = generate(language, pairs, seed, exclude=corpus.held_out(language))
+            found = generate(language, pairs, seed, held_out_sentences())
             self.translation[language] = [(pair.source, pair.english) for pair in found]
             self.plain[language] = [pair.source for pair in found]
-            self.plain.setdefault("en", []).extend(p.english for p in found if p.english not in english)
+            self.plain.setdefault("en", []).extend(pair.english for pair in found)
         for language in LANGUAGES:
             self.plain[language] += corpus.random_words(language, pairs // 8, seed)
 
@@ -200,11 +199,13 @@ def translate(
     return found
 
 
-def evaluate(model: MBartForConditionalGeneration, tokenizer: MBart50Tokenizer, count: int) -> dict[str, float]:
-    """BLEU on held-out sentences by source language."""
+def evaluate(
+    model: MBartForConditionalGeneration, tokenizer: MBart50Tokenizer, split: str, count: int
+) -> dict[str, float]:
+    """BLEU on the first `count` held-out sentences of "test" or "dev" by source language."""
     scores = {}
     for language in SOURCES:
-        pairs = generate(language, count, HELD_OUT_SEED)
+        pairs = held_out(language, split)[:count]
         hypotheses = translate(model, tokenizer, [p.source for p in pairs], language)
         scores[language] = round(sacrebleu.corpus_bleu(hypotheses, [[p.english for p in pairs]]).score, 2)
     return scores
@@ -217,7 +218,7 @@ def pretrain_text(
     pairs: int = 30_000,
     seed: int = 1,
     peak: float = 2e-3,
-    test_rows: int = 500,
+    test_rows: int = 300,
 ) -> dict:
     """Train the text part and save it to `out` (float16 weights). Returns the training log.
 
@@ -256,12 +257,12 @@ def pretrain_text(
                 "seconds": round(time.monotonic() - started, 1),
             }
             if step % 1000 == 0:
-                record["bleu"] = evaluate(model, tokenizer, 60)
+                record["bleu"] = evaluate(model, tokenizer, "dev", 60)
             log["history"].append(record)
             console.print(f"text part: {record}")
         if step % 500 == 0 and step < steps:
             save(model, tokenizer, out, log)
-    log["bleu"] = evaluate(model, tokenizer, test_rows)
+    log["bleu"] = evaluate(model, tokenizer, "test", test_rows)
     log["seconds"] = round(time.monotonic() - started, 1)
     log["parameters"] = sum(p.numel() for p in model.parameters())
     save(model, tokenizer, out, log)

@@ -22,9 +22,10 @@ from typing import Any
 
 import soundfile
 
+from comsl.errors import UsageError
 from comsl.progress import track
 
-from .grammar import HELD_OUT_SEED, Pair, generate, held_out_sources
+from .grammar import DEV_PAIRS, TEST_PAIRS, Pair, generate, held_out, held_out_sentences
 from .speech import DEV_VARIANTS, SAMPLE_RATE, TEST_VARIANTS, TRAIN_VARIANTS, Utterance, render, speak
 
 DEFAULT_SIZES = {"de": 1600, "es": 800, "fr": 800, "cy": 300}
@@ -60,12 +61,16 @@ def build_world(
         sizes: language ("de", "es", "fr", "cy") -> number of training triples; None: `DEFAULT_SIZES`.
         seed: of the training sentences and of every voice.
         test_size: test triples a language, at most 300.
-        dev_size: dev triples a language, at most 100.
+        dev_size: dev triples a language, at most 200.
         workers: processes that speak.
 
     Raises:
         SpeechSynthesisError: espeak-ng is missing.
+        UsageError: a dev or test set larger than what is held out.
     """
+    for name, size, most in (("test_size", test_size, TEST_PAIRS), ("dev_size", dev_size, DEV_PAIRS)):
+        if not 0 < size <= most:
+            raise UsageError(f"{name}: {size} is not between 1 and {most}, which is what is kept out of training")
     out, sizes = Path(out), dict(DEFAULT_SIZES if sizes is None else sizes)
     plans = {
         split: _plan(
@@ -96,10 +101,9 @@ def _plan(split: str, sizes: Mapping[str, int], seed: int) -> list[tuple[Pair, U
     plan: list[tuple[Pair, Utterance]] = []
     for language, size in sizes.items():
         if split == "train":
-            pairs = generate(language, size, 1000 + seed, exclude=held_out_sources(language))
-        else:  # the test set is the first part of what is held out, the dev set comes after it
-            start = 0 if split == "test" else 300
-            pairs = generate(language, start + size, HELD_OUT_SEED)[start:]
+            pairs = generate(language, size, 1000 + seed, held_out_sentences())
+        else:
+            pairs = list(held_out(language, split)[:size])
         noisy = 0.3 if split == "train" else 0.0
         voice_seed = 100 * seed + 10 * _SPLIT_SEEDS[split]
         said = speak([(language, pair.source) for pair in pairs], voice_seed, _VOICES[split], noisy)

@@ -1,4 +1,4 @@
-"""ASR: the transcript from speech (paper section 3.3, METHOD section 2)."""
+"""ASR: the transcript from speech (paper section 3.3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CTC on the speech encoder, before the adapter (not in the paper; METHOD section 5.1)."""
+"""CTC on the speech encoder, before the adapter (not in the paper)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """DDM, decoder distribution matching: what is said from speech should be what is said from text.
 
 The cross-entropy of the speech-to-text distribution to the text-to-text distribution of the same, live model at the
-same target position, the latter detached. It takes the share ``share`` (a in METHOD section 2) of the weight of every
+same target position, the latter detached. It takes the share ``share`` (a in the paper) of the weight of every
 objective that translates from speech: ST, and the translation part of STM.
 """
 

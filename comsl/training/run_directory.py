@@ -11,6 +11,7 @@ config.json, model.safetensors, ...   the finished model: ComSLForConditionalGen
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -34,9 +35,33 @@ FINAL = ".final"
 HARMLESS = ("output_dir", "data.num_workers", "training.wandb")
 """Keys that may change between two starts of one run: they do not change what it computes."""
 
+SOURCES = ("model", "teacher", "compose.speech", "compose.text", "data.train", "data.dev")
+"""Keys that name what a run starts from."""
+
 
 class RunError(ComSLError):
     """The run directory and the command do not go together."""
+
+
+def fingerprints(configuration: TrainConfiguration) -> dict[str, str]:
+    """SHA-256 of what a run starts from, by key: weights and manifests on disk, whose paths alone say little.
+
+    What is not on disk (a hub id, a model that was deleted since) is left out.
+    """
+    settings = flatten(configuration.to_dict())
+    found = {}
+    for key in SOURCES:
+        values = settings.get(key)
+        paths = [Path(value) for value in (values if isinstance(values, list) else [values]) if isinstance(value, str)]
+        files = [file for path in paths for file in (sorted(path.glob("*.safetensors")) if path.is_dir() else [path])]
+        files = [file for file in files if file.is_file()]
+        if files:
+            digest = hashlib.sha256()
+            for file in files:
+                with file.open("rb") as content:
+                    digest.update(hashlib.file_digest(content, "sha256").digest())
+            found[key] = digest.hexdigest()
+    return found
 
 
 class RunDirectory:
@@ -85,6 +110,13 @@ class RunDirectory:
                 f"{self.path} holds a run with other settings: {'; '.join(differing)}; "
                 "use the same settings to go on with it, or another output_dir"
             )
+        sources = self.record.get("sources", {})
+        changed = [key for key, digest in fingerprints(configuration).items() if sources.get(key, digest) != digest]
+        if changed:
+            raise UsageError(
+                f"{self.path} holds a run that started from another {' and another '.join(changed)} (same path, other "
+                "content); choose another output_dir, or delete this one"
+            )
         processes_before = self.record.get("processes", processes)
         if processes_before != processes and not self.finished:
             raise UsageError(
@@ -100,7 +132,8 @@ class RunDirectory:
         record = self.record
         start = {"versions": versions(), "platform": platform.platform(), "commit": git_commit(), "device": device}
         starts = [*record.get("starts", []), start]
-        self._write({**record, "seed": configuration.seed, "processes": processes, "starts": starts, "finished": False})
+        record |= {"seed": configuration.seed, "processes": processes, "starts": starts, "finished": False}
+        self._write({"sources": fingerprints(configuration), **record})
 
     def finish(self, build: Callable[[Path], None], result: dict[str, Any]) -> None:
         """Put the model that ``build(folder)`` writes into the directory, then say that the run is finished.

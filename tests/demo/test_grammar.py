@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from comsl.demo.grammar import HELD_OUT_SEED, SOURCE_LANGUAGES, Pair, generate, held_out_sources, realize
+from comsl.demo.grammar import (
+    HELD_OUT_SEED,
+    SOURCE_LANGUAGES,
+    Pair,
+    generate,
+    held_out,
+    held_out_sentences,
+    realize,
+)
 from comsl.demo.lexicon import Adjective, Noun, Time, Verb, load_lexicon
 from comsl.demo.meaning import Clause, Phrase
 from comsl.demo.realize.welsh import aspirate, limited_soft, nasal, soft
@@ -355,9 +363,7 @@ def test_generated_sentences(language: str) -> None:
     assert pairs == generate(language, 300, seed=5)
     assert pairs[:50] == generate(language, 50, seed=5)
     assert len({pair.source for pair in pairs}) == 300
-    held_out = set(held_out_sources(language))
-    assert not held_out & {p.source for p in generate(language, 300, seed=5, exclude=held_out)}
-    assert {p.source for p in generate(language, 20, HELD_OUT_SEED)} <= held_out
+    assert tuple(generate(language, 20, HELD_OUT_SEED)) == held_out(language, "test")[:20]
     for pair in pairs:
         assert isinstance(pair, Pair)
         assert 3 <= len(pair.source.replace(" ?", "?").split()) <= 12
@@ -369,11 +375,27 @@ def test_generated_sentences(language: str) -> None:
             assert f" {article} a" not in (pair.source if language == "fr" else "")
 
 
-def test_most_test_sentences_are_unseen_and_words_are_not() -> None:
-    training = generate("de", 2000, seed=1, exclude=held_out_sources("de"))
-    test = generate("de", 200, HELD_OUT_SEED)
-    seen = {pair.english for pair in training}
-    assert sum(pair.english not in seen for pair in test) >= 180
+@pytest.mark.parametrize("language", SOURCE_LANGUAGES)
+def test_what_is_left_out_is_left_out_on_both_sides(language: str) -> None:
+    some = generate(language, 300, seed=5)
+    texts = {some[7].source, some[9].english}
+    left = generate(language, 300, seed=5, exclude=texts)
+    assert not texts & {text for pair in left for text in (pair.source, pair.english)}
+    assert len({pair.source for pair in left} - {pair.source for pair in some}) < 10
+
+
+def test_test_and_dev_are_apart_and_held_out() -> None:
+    for language in SOURCE_LANGUAGES:
+        test, dev = held_out(language, "test"), held_out(language, "dev")
+        assert (len(test), len(dev)) == (300, 200)
+        assert not {p.source for p in test} & {p.source for p in dev}
+        assert {text for p in (*test, *dev) for text in (p.source, p.english)} <= held_out_sentences()
+
+
+def test_test_sentences_are_unseen_and_words_are_not() -> None:
+    training = generate("de", 2000, 1, held_out_sentences())
+    test = held_out("de", "test")
+    assert not {pair.english for pair in training} & {pair.english for pair in test}
     words = {word for pair in training for word in pair.source.strip(".?").split()}
     known = [word in words for pair in test for word in pair.source.strip(".?").split()]
     assert sum(known) / len(known) > 0.97

@@ -11,10 +11,12 @@ import torch
 from transformers import AutoModelForSeq2SeqLM, AutoProcessor, AutoTokenizer, WhisperForConditionalGeneration
 
 from comsl.demo import corpus
+from comsl.demo.grammar import held_out_sentences
 from comsl.demo.pretrain import pretrain
 from comsl.demo.pretrain_speech import Stage, pretrain_speech
-from comsl.demo.pretrain_text import pretrain_text
+from comsl.demo.pretrain_text import Examples, pretrain_text
 from comsl.demo.recognizer import CTC_VOCABULARY, Recognizer, ctc_text
+from comsl.demo.speech import speak
 from comsl.errors import UsageError
 
 
@@ -80,13 +82,41 @@ def test_masked_decoder_equals_transformers_on_one_clip(speech_part: Path) -> No
 def test_ctc_text_and_vocabulary() -> None:
     assert ctc_text("¿Quién ve al zorro?") == "quién ve al zorro"
     assert ctc_text("L'œuf est là !") == "l'œuf est là"
-    letters = {c for language in ("de", "es", "fr", "cy", "en") for t in corpus.held_out(language) for c in t.lower()}
+    letters = {
+        c for language in ("de", "es", "fr", "cy", "en") for t in corpus.held_out(language, "test") for c in t.lower()
+    }
     assert {c for c in letters if c.isalpha()} <= set(CTC_VOCABULARY)
 
 
-def test_training_text_leaves_out_what_is_held_out() -> None:
+def test_training_text_leaves_out_what_is_held_out(text_part: Path) -> None:
     for language in ("de", "cy", "en"):
-        assert not set(corpus.held_out(language)) & set(corpus.sentences(language, 300, seed=1))
+        assert not held_out_sentences() & set(corpus.sentences(language, 300, seed=1))
+    tokenizer = AutoTokenizer.from_pretrained(text_part)
+    examples = Examples(tokenizer, text_part / "sentencepiece.bpe.model", 400, seed=1)
+    pairs = {text for found in examples.translation.values() for pair in found for text in pair}
+    plain = {text for found in examples.plain.values() for text in found}
+    assert len(pairs) > 1000
+    assert not (pairs | plain) & held_out_sentences()
+
+
+def test_features_are_kept_for_the_same_utterances_only(tmp_path: Path) -> None:
+    cache = tmp_path / "features.npz"
+    spoken = [speak([("de", text)], seed=1) for text in ("Ja.", "Das Haus ist alt.")]
+    first, other = (corpus.features(one, workers=1, cache=cache) for one in spoken)
+    assert first[0].shape != other[0].shape
+    np.testing.assert_array_equal(corpus.features(spoken[1], workers=1, cache=cache)[0], other[0])
+
+
+def test_sources_are_whole_cut_up_or_drawn_out(text_part: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(text_part)
+    examples = Examples(tokenizer, text_part / "sentencepiece.bpe.model", 40, seed=1)
+    text = "Der Mann sieht den Hund."
+    whole = tokenizer(text, add_special_tokens=False).input_ids
+    found = [examples.spell(text) for _ in range(200)]
+    assert 60 < sum(ids == whole for ids in found) < 160
+    cut_up = [ids for ids in found if ids != whole and tokenizer.unk_token_id not in ids]
+    assert any(tokenizer.decode(ids) == text for ids in cut_up)
+    assert max(map(len, found)) > 1.5 * len(whole)
 
 
 def test_unknown_part() -> None:

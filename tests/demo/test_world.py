@@ -9,8 +9,9 @@ import pytest
 
 from comsl.data.audio import load_audio
 from comsl.data.manifest import load_manifest
-from comsl.demo.grammar import held_out_sources
+from comsl.demo.grammar import held_out, held_out_sentences
 from comsl.demo.world import World, build_world
+from comsl.errors import UsageError
 
 SIZES = {"de": 6, "cy": 3}
 
@@ -39,15 +40,21 @@ def test_splits_share_neither_sentence_nor_voice(world: World) -> None:
     for one, other in (("train", "dev"), ("train", "test"), ("dev", "test")):
         assert not texts[one] & texts[other]
         assert not voices[one] & voices[other]
-    held_out = set(held_out_sources("de")) | set(held_out_sources("cy"))
-    assert texts["test"] | texts["dev"] <= held_out
-    assert not texts["train"] & held_out
+    for split in ("dev", "test"):
+        assert texts[split] <= {pair.source for language in SIZES for pair in held_out(language, split)}
+    everything = {row[side] for row in rows["train"] for side in ("transcript", "translation")}
+    assert not everything & held_out_sentences()
+
+
+def test_more_than_is_held_out_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="test_size: 301"):
+        build_world(tmp_path, SIZES, test_size=301)
 
 
 def test_facts(world: World) -> None:
     facts = json.loads((world.train.parent / "world.json").read_text())
     assert facts == world.facts
-    assert facts["test_sources_unseen"] == 1.0
+    assert facts["test_sources_unseen"] == facts["test_translations_unseen"] == 1.0
     assert facts["sizes"] == SIZES
 
 

@@ -475,6 +475,10 @@ def test_a_run_whose_starting_model_was_exchanged(world: Path, tmp_path: Path) -
     settings = stage(world, tmp_path / "run", compose__text=str(text), objectives={"st": {}})
     assert in_child(_train_and_die, settings) == -9
     tiny_mbart50(text, encoder_ffn_dim=40)
+    with pytest.raises(UsageError, match=r"started from another compose.text \(same path, other content\)"):
+        train(settings)
+    record = tmp_path / "run" / "run.json"  # as a run that did not write down what it started from
+    record.write_text(json.dumps({k: v for k, v in json.loads(record.read_text()).items() if k != "sources"}))
     with pytest.raises(CheckpointError, match=r"step-000003: a checkpoint of another model.*use another output_dir"):
         train(settings)
 
