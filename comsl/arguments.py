@@ -211,5 +211,6 @@ def _add_demo(command: Command) -> None:
         "--pretrain",
         action="store_true",
         help="instead make anew the three models that ship with the package: DIR/speech and DIR/text, the pretrained "
-        "parts, and DIR/composite, the model of comsl translate",
+        "parts, and DIR/composite, the model of comsl translate (about 90 minutes on 2 cores; what is only needed on "
+        "the way goes to ./demo-out/pretrain)",
     )
