@@ -28,7 +28,7 @@ from comsl.progress import track
 from .grammar import DEV_PAIRS, TEST_PAIRS, Pair, generate, held_out, held_out_sentences
 from .speech import DEV_VARIANTS, SAMPLE_RATE, TEST_VARIANTS, TRAIN_VARIANTS, Utterance, render, speak
 
-DEFAULT_SIZES = {"de": 1600, "es": 800, "fr": 800, "cy": 300}
+DEFAULT_SIZES = {"de": 3000, "es": 1200, "fr": 1200, "cy": 400}
 """Training triples: a language that is high, two that are mid and one that is low in resources."""
 
 TEST_SIZE, DEV_SIZE = 100, 30
