@@ -81,7 +81,7 @@ class Examples:
         self.pieces = sentencepiece.SentencePieceProcessor(model_file=str(pieces))
         self.rng = np.random.default_rng([seed, 3])
         sentencepiece.set_random_generator_seed(seed)
-        self.languages = {code: int(tokenizer.convert_tokens_to_ids(token)) for code, token in LANGUAGES.items()}
+        self.languages = dict(zip(LANGUAGES, self._ids(list(LANGUAGES.values())), strict=True))
         self.ready: list[list[tuple[list[int], list[int]]]] = []
         self.translation: dict[str, list[tuple[str, str]]] = {}
         self.plain: dict[str, list[str]] = {}
@@ -100,7 +100,7 @@ class Examples:
             return self._best(text)
         if kind < 0.65:
             found = self.pieces.encode(text, out_type=str, enable_sampling=True, alpha=0.2, nbest_size=-1)
-            return list(self.tokenizer.convert_tokens_to_ids(found))
+            return self._ids(found)
         return self._heard(self._best(text))
 
     def _heard(self, ids: list[int]) -> list[int]:
@@ -115,7 +115,12 @@ class Examples:
         return heard
 
     def _best(self, text: str) -> list[int]:
-        return list(self.tokenizer.convert_tokens_to_ids(self.pieces.encode(text, out_type=str)))
+        return self._ids(self.pieces.encode(text, out_type=str))
+
+    def _ids(self, pieces: list[str]) -> list[int]:
+        found = self.tokenizer.convert_tokens_to_ids(pieces)
+        assert isinstance(found, list)
+        return found
 
     def _noised(self, ids: list[int]) -> list[int]:
         """Either spans of about three tokens become one mask each (35% of the text), or 15% of the tokens do singly."""

@@ -213,13 +213,11 @@ def split_long(waveform: np.ndarray, max_duration: float) -> list[np.ndarray]:
     """The clip, or its segments of speech cut at pauses where it is long: what comsl translate does with it.
 
     A clip of up to ``MAX_JOINED`` seconds is one stretch there too, unless it holds no speech; a manifest says that it
-    does, so the detector is not asked; and where it hears nothing in a longer one, all of the clip is decoded.
+    does, so the detector is not asked.
     """
     if len(waveform) <= min(max_duration, MAX_JOINED) * SAMPLE_RATE:
         return [waveform]
-    found = [part.samples(waveform) for part in segment(waveform, max_duration)]
-    longest = int(max_duration * SAMPLE_RATE)
-    return found or [waveform[start : start + longest] for start in range(0, len(waveform), longest)]
+    return [part.samples(waveform) for part in segment(waveform, max_duration)]
 
 
 def _join(pieces: Sequence[Hypothesis], language: str) -> Hypothesis:
