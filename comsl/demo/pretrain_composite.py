@@ -45,6 +45,8 @@ def pretrain_composite(out: Path, parts: Path, work: Path, seed: int = 1, overri
         result = train(load_configuration(RECIPES / f"{recipe}.yaml", words))
         start = result.output_dir
     model, processor = load_model(start, torch.float32)
+    for config in (model.config.speech_config, model.config.text_config):
+        config._name_or_path = ""  # where the parts lay on the machine that trained is nobody's business
     out.mkdir(parents=True, exist_ok=True)
     model.half().save_pretrained(out)
     processor.save_pretrained(out)
