@@ -6,11 +6,9 @@ M mel bands, T frames.
 from __future__ import annotations
 
 import hashlib
-import json
 import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -59,8 +57,7 @@ def features(
     utterances: Sequence[Utterance], workers: int = 2, description: str = "speaking", cache: Path | None = None
 ) -> list[np.ndarray]:
     """float16 [M, T] for each utterance; `cache` names a file that keeps them for the next run that says the same."""
-    content = json.dumps([asdict(utterance) for utterance in utterances], ensure_ascii=False)
-    key = hashlib.sha256(content.encode()).hexdigest()
+    key = hashlib.sha256("".join(utterance.digest for utterance in utterances).encode()).hexdigest()
     if cache is not None and cache.exists():
         stored = np.load(cache)
         if str(stored["key"]) == key:

@@ -109,6 +109,11 @@ class Recognizer(nn.Module):
     def _keep_middle(self, _layer: nn.Module, _inputs: Any, output: Any) -> None:
         self.middle = output[0] if isinstance(output, tuple) else output
 
+    def halfway(self) -> Tensor:
+        """States [B, F, d] of the last pass halfway up the encoder, behind its final layer norm."""
+        assert self.middle is not None, "nothing has been encoded yet"
+        return self.model.model.encoder.layer_norm(self.middle)
+
     def encode(self, mel: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """[B, M, T], [B, T] -> hidden [B, F, d], lengths [B]."""
         return self.encoder(mel, mask)
@@ -211,9 +216,7 @@ def losses(recognizer: Recognizer, batch: dict[str, Tensor], pieces: bool) -> tu
     too; before, the cross-entropy is 0.
     """
     hidden, lengths = recognizer.encode(batch["mel"], batch["mask"])
-    assert recognizer.middle is not None
-    middle = recognizer.model.model.encoder.layer_norm(recognizer.middle)
-    halfway = _ctc(recognizer.ctc_head, middle, lengths, batch["characters"], 0)
+    halfway = _ctc(recognizer.ctc_head, recognizer.halfway(), lengths, batch["characters"], 0)
     if not pieces:
         return 0.7 * _ctc(
             recognizer.ctc_head, hidden, lengths, batch["characters"], 0
@@ -237,9 +240,7 @@ def error_rates(
     for rows in batches.order(np.random.default_rng(0), 20_000):
         batch = batches.batch(rows)
         hidden, lengths = recognizer.encode(batch["mel"], batch["mask"])
-        assert recognizer.middle is not None
-        middle = recognizer.model.model.encoder.layer_norm(recognizer.middle)
-        best, named = recognizer.ctc_head(middle).argmax(-1), recognizer.piece_head(hidden).argmax(-1)
+        best, named = recognizer.ctc_head(recognizer.halfway()).argmax(-1), recognizer.piece_head(hidden).argmax(-1)
         for place, row in enumerate(rows):
             characters, pieces = (torch.unique_consecutive(x[place, : lengths[place]]).tolist() for x in (best, named))
             spelled[row] = "".join(CTC_VOCABULARY[i] for i in characters if i)

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import _ctypes
 import ctypes
+import hashlib
+import json
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -217,6 +219,12 @@ class Utterance:
     snr_db: float | None
     silence: tuple[float, float]
     seed: int
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of everything that is said and how."""
+        content = json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(content.encode()).hexdigest()
 
 
 def speak(

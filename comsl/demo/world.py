@@ -10,13 +10,12 @@ voices that nobody hears in training.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import multiprocessing
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +128,7 @@ def _share(flags: Sequence[bool]) -> float:
 
 def _name(utterance: Utterance) -> str:
     """The clip's path inside the world."""
-    content = json.dumps(asdict(utterance), sort_keys=True, ensure_ascii=False)
-    return f"audio/{utterance.language}/{hashlib.sha256(content.encode()).hexdigest()[:16]}.flac"
+    return f"audio/{utterance.language}/{utterance.digest[:16]}.flac"
 
 
 def _speak_one(task: tuple[Path, Utterance]) -> float:

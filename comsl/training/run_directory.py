@@ -111,7 +111,8 @@ class RunDirectory:
                 "use the same settings to go on with it, or another output_dir"
             )
         sources = self.record.get("sources", {})
-        changed = [key for key, digest in fingerprints(configuration).items() if sources.get(key, digest) != digest]
+        found = fingerprints(configuration) if sources else {}
+        changed = [key for key, digest in found.items() if sources.get(key, digest) != digest]
         if changed:
             raise UsageError(
                 f"{self.path} holds a run that started from another {' and another '.join(changed)} (same path, other "
@@ -133,7 +134,9 @@ class RunDirectory:
         start = {"versions": versions(), "platform": platform.platform(), "commit": git_commit(), "device": device}
         starts = [*record.get("starts", []), start]
         record |= {"seed": configuration.seed, "processes": processes, "starts": starts, "finished": False}
-        self._write({"sources": fingerprints(configuration), **record})
+        if "sources" not in record:  # hashing gigabytes: once, on the first start
+            record["sources"] = fingerprints(configuration)
+        self._write(record)
 
     def finish(self, build: Callable[[Path], None], result: dict[str, Any]) -> None:
         """Put the model that ``build(folder)`` writes into the directory, then say that the run is finished.
