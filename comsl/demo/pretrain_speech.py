@@ -35,7 +35,7 @@ class Stage:
     peak: float
 
 
-STAGES = (Stage(13_000, False, 1.5e-3), Stage(9_500, True, 1.2e-3))
+STAGES = (Stage(11_000, False, 1.5e-3), Stage(14_000, True, 1.2e-3))
 
 
 class _Trainer:
