@@ -205,12 +205,16 @@ def _add_demo(command: Command) -> None:
         "demo",
         "show the whole path on a small world: build, compose, train, compare, translate (some minutes on 2 cores)",
         "comsl demo --out demo-out",
+        "comsl demo --pretrain speech --out my-parts",
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="(default demo-out; of --pretrain: the package)")
     parser.add_argument(
         "--pretrain",
-        action="store_true",
-        help="instead make anew the three models that ship with the package: DIR/speech and DIR/text, the pretrained "
-        "parts, and DIR/composite, the model of comsl translate (about 90 minutes on 2 cores; what is only needed on "
-        "the way goes to ./demo-out/pretrain)",
+        nargs="*",
+        choices=["speech", "text", "composite"],
+        metavar="PART",
+        help="instead make anew the three models that ship with the package, or the named ones: DIR/speech and "
+        "DIR/text, the pretrained parts, and DIR/composite, made of both, the model of comsl translate (one and three "
+        "quarter hours with one thread; speech and text can run side by side; what is only needed on the way goes to "
+        "./demo-out/pretrain)",
     )

@@ -308,13 +308,10 @@ def _device(arguments: argparse.Namespace) -> str | None:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    if arguments.pretrain:
-        from comsl.demo.pretrain import pretrain
+    if arguments.pretrain is not None:
+        from comsl.demo.pretrain import MODELS, PARTS, pretrain
 
-        if arguments.out is None:
-            pretrain()
-        else:
-            pretrain(arguments.out)
+        pretrain(arguments.out or MODELS, arguments.pretrain or PARTS)
         return 0
     out = arguments.out or Path("demo-out")
     _check_folder(out)

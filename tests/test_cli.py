@@ -170,6 +170,25 @@ def test_train_hands_overrides_to_the_configuration(monkeypatch: pytest.MonkeyPa
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], ("speech", "text", "composite")),
+        (["text"], ("text",)),
+        (["text", "--out", "x"], ("text",)),
+    ],
+)
+def test_pretrain_makes_the_parts_that_are_named(
+    words: list[str], expected: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from comsl.demo import pretrain
+
+    seen: list[tuple[Path, tuple[str, ...]]] = []
+    monkeypatch.setattr(pretrain, "pretrain", lambda out, parts: seen.append((out, tuple(parts))))
+    assert cli.main(["demo", "--pretrain", *words]) == 0
+    assert seen == [(Path("x") if "x" in words else pretrain.MODELS, expected)]
+
+
 # ------------------------------------------------------------------------------------------------- results and parts
 
 
