@@ -32,7 +32,7 @@ from comsl.evaluation.scoring import scorable
 EXAMPLES = 10
 FILE_WIDTH = 1000
 """Characters a line, wider than any table."""
-AVERAGED = {"high": "mean, high", "mid": "mean, mid", "low": "mean, low", "all": "mean, all"}
+AVERAGED = {level: f"mean, CoVoST 2 {level}" for level in ("high", "mid", "low")} | {"all": "mean, all"}
 UNSEEN = "reference not in training"
 
 Line = tuple[str, ...]
