@@ -19,7 +19,7 @@ from comsl.data.audio import SAMPLE_RATE
 from comsl.errors import ComSLError
 from comsl.evaluation.records import Record
 from comsl.inference.clips import join_texts, longest_clip
-from comsl.inference.decode import DecodingOptions, Hypothesis, decode_speech, decode_text
+from comsl.inference.decode import DecodingOptions, Hypothesis, decode_speech_tasks, decode_text
 from comsl.inference.segment import MAX_JOINED, segment
 from comsl.model import load_model
 
@@ -39,9 +39,9 @@ class Decoder(Protocol):
         """Features of one clip, from its 16 kHz samples."""
 
     def speech(
-        self, clips: Sequence[Any], sources: Sequence[str], targets: Sequence[str], task: str
-    ) -> list[Hypothesis]:
-        """Prepared clips -> translations or transcripts (``task``: "translate", "transcribe")."""
+        self, clips: Sequence[Any], sources: Sequence[str], targets: Sequence[str], tasks: Sequence[str]
+    ) -> list[list[Hypothesis]]:
+        """Prepared clips -> translations and transcripts (``tasks``: of "translate", "transcribe"), a list a task."""
 
     def text(self, texts: Sequence[str], sources: Sequence[str], targets: Sequence[str]) -> list[Hypothesis]:
         """Texts -> translations; "" stays ""."""
@@ -61,23 +61,26 @@ class ModelDecoder:
         return [self.processor.features(piece) for piece in split_long(waveform, self.max_duration)]
 
     def speech(
-        self, clips: Sequence[list[np.ndarray]], sources: Sequence[str], targets: Sequence[str], task: str
-    ) -> list[Hypothesis]:
+        self, clips: Sequence[list[np.ndarray]], sources: Sequence[str], targets: Sequence[str], tasks: Sequence[str]
+    ) -> list[list[Hypothesis]]:
         owners = [row for row, clip in enumerate(clips) for _ in clip]
-        pieces = decode_speech(
+        found = decode_speech_tasks(
             self.model,
             self.processor,
             [segment for clip in clips for segment in clip],
             [sources[row] for row in owners],
             [targets[row] for row in owners],
-            task,
+            tasks,
             self.options,
         )
-        parts: list[list[Hypothesis]] = [[] for _ in clips]
-        for row, piece in zip(owners, pieces, strict=True):
-            parts[row].append(piece)
-        spoken = sources if task == "transcribe" else targets
-        return [_join(pieces, language) for pieces, language in zip(parts, spoken, strict=True)]
+        joined = []
+        for task, pieces in zip(tasks, found, strict=True):
+            parts: list[list[Hypothesis]] = [[] for _ in clips]
+            for row, piece in zip(owners, pieces, strict=True):
+                parts[row].append(piece)
+            spoken = sources if task == "transcribe" else targets
+            joined.append([_join(pieces, language) for pieces, language in zip(parts, spoken, strict=True)])
+        return joined
 
     def text(self, texts: Sequence[str], sources: Sequence[str], targets: Sequence[str]) -> list[Hypothesis]:
         return decode_text(self.model, self.processor, texts, sources, targets, self.options)
@@ -131,12 +134,11 @@ class SystemRunner:
         main = self.decoders["model"]
         self._check(main, sources + targets)
         clips = [main.prepare(self.load_audio(row)) for row in rows]
-        translations: list[Hypothesis | None] = [None] * len(rows)
-        transcripts: list[str | None] = [None] * len(rows)
-        if self.task != "transcribe":
-            translations = list(main.speech(clips, sources, targets, "translate"))
-        if self.task != "translate":
-            transcripts = [heard.text for heard in main.speech(clips, sources, sources, "transcribe")]
+        tasks = TASKS[:2] if self.task == "both" else (self.task,)
+        made = dict(zip(tasks, main.speech(clips, sources, targets, tasks), strict=True))
+        nothing: list[None] = [None] * len(rows)
+        translations = made.get("translate", nothing)
+        transcripts = [heard.text for heard in made["transcribe"]] if "transcribe" in made else nothing
         return [record("direct", *parts) for parts in zip(rows, translations, transcripts, strict=True)]
 
     def _cascade(self, rows: Sequence[Record]) -> list[Record]:
@@ -148,7 +150,8 @@ class SystemRunner:
         if todo:
             clips = [asr.prepare(self.load_audio(rows[index])) for index in todo]
             languages = [sources[index] for index in todo]
-            for index, heard in zip(todo, asr.speech(clips, languages, languages, "transcribe"), strict=True):
+            (heard_now,) = asr.speech(clips, languages, languages, ("transcribe",))
+            for index, heard in zip(todo, heard_now, strict=True):
                 known[index] = heard.text
         transcripts = [text or "" for text in known]
         translations: Sequence[Hypothesis | None] = [None] * len(rows)

@@ -32,12 +32,12 @@ class Answers:
     def prepare(self, waveform: np.ndarray) -> int:
         return round(len(waveform) / 1600) - 5
 
-    def speech(self, clips: Any, sources: Any, targets: Any, task: str) -> list[Hypothesis]:
+    def speech(self, clips: Any, sources: Any, targets: Any, tasks: Any) -> list[list[Hypothesis]]:
         if self.stop_after is not None and len(self.calls) >= self.stop_after:
             raise KeyboardInterrupt
-        self.calls.append((task, len(clips)))
-        said = self.heard if task == "transcribe" else self.direct
-        return [Hypothesis(said[clip], -0.5, [1]) for clip in clips]
+        self.calls += [(task, len(clips)) for task in tasks]
+        said = {"transcribe": self.heard, "translate": self.direct}
+        return [[Hypothesis(said[task][clip], -0.5, [1]) for clip in clips] for task in tasks]
 
     def text(self, texts: Any, sources: Any, targets: Any) -> list[Hypothesis]:
         self.calls.append(("text", len(texts)))
@@ -242,7 +242,7 @@ def test_interrupted_and_continued_equals_uninterrupted(
         (tmp_path / name).mkdir()
     monkeypatch.setattr(module, "load_decoder", lambda path, *_: models[Path(path).name])
     evaluate(tmp_path / "once", manifest, tmp_path / "a", batch_size=1, show=False)
-    models["twice"].stop_after = 5
+    models["twice"].stop_after = 4
     with pytest.raises(KeyboardInterrupt):
         evaluate(tmp_path / "twice", manifest, tmp_path / "b", batch_size=1, show=False)
     assert len(read_records(tmp_path / "b")) == 2
@@ -361,7 +361,7 @@ def test_the_attention_picture_is_of_one_segment(tmp_path: Path, monkeypatch: py
         soundfile.write(tmp_path / f"{index}.wav", waveform(seconds, seed=index), 16_000)
     model = ModelDecoder(*tiny_comsl(tmp_path / "model"), DecodingOptions(beam=1, max_new_tokens=3))
     answer = [Hypothesis("the old man", -1.0, [5])]
-    monkeypatch.setattr(model, "speech", lambda clips, *_: answer * len(clips))
+    monkeypatch.setattr(model, "speech", lambda clips, *rest: [answer * len(clips) for _ in rest[2]])
     whole = model.prepare
 
     def prepare(samples: np.ndarray) -> list[np.ndarray]:
