@@ -1,4 +1,4 @@
-"""Learning curves of the run that made a model, from its log (``train_log.jsonl``)."""
+"""Learning curves of a run, from its log (``train_log.jsonl``)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 LOG = "train_log.jsonl"
 MAX_POINTS = 400
-RATES = ("learning_rate", "grad_norm", "speech_hours_per_hour", "tokens_per_second")
-PANELS = ("loss", "objectives", "development set")
+NOT_DRAWN = ("step", "epoch", "kind", "grad_norm", "speech_hours_per_hour", "tokens_per_second")
+PANELS = ("loss", "objectives", "development set", "learning rate")
 
 Curves = dict[str, dict[str, list[tuple[float, float]]]]
 """Panel -> name -> points (step, value)."""
@@ -45,8 +45,10 @@ def read_curves(model: str | Path) -> Curves:
 
 def _place(name: str, kind: str) -> tuple[str | None, str]:
     """Panel and label of one logged value; no panel for what is not drawn."""
-    if name in ("step", "epoch", "kind", *RATES) or name.endswith("_count"):
+    if name in NOT_DRAWN or name.endswith("_count"):
         return None, name
+    if name == "learning_rate":
+        return "learning rate", "learning rate"
     if kind == "dev":
         label = name.removeprefix("dev_")
         return ("loss", "development set") if label == "loss" else ("development set", label)

@@ -18,9 +18,11 @@ Curve = Sequence[tuple[float, float]]
 
 def curves_png(panels: Mapping[str, Mapping[str, Curve]]) -> bytes:
     """Learning curves, one panel a key ("loss", "development set"), several named curves in each."""
-    figure = Figure(figsize=(5.2 * len(panels), 3.4), layout="constrained")
+    columns = min(2, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(5.5 * columns, 3.5 * rows), layout="constrained")
     for place, (title, curves) in enumerate(panels.items(), start=1):
-        axes = figure.add_subplot(1, len(panels), place)
+        axes = figure.add_subplot(rows, columns, place)
         for name, points in curves.items():
             steps, values = zip(*points, strict=True)
             axes.plot(steps, values, label=name, linewidth=1.3, marker="." if len(points) < 40 else None)

@@ -11,8 +11,9 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from comsl.evaluation.curves import read_curves
 from comsl.progress import console, format_duration, track
-from comsl.training.curves import draw_curves
+from comsl.training.checkpoints import write_atomically
 from comsl.training.log_file import LOG_FILE, truncate_log
 
 CURVES = "curves.png"
@@ -78,7 +79,11 @@ class RunLog(TrainerCallback):
 
     def draw(self) -> None:
         """Draw the log so far."""
-        draw_curves(self.path, self.run / CURVES)
+        curves = read_curves(self.run)
+        if curves:
+            from comsl.evaluation.plots import curves_png
+
+            write_atomically(self.run / CURVES, curves_png(curves))
         self._drawn = time.monotonic()
 
     def _line(self, record: dict[str, Any], max_steps: int) -> str:

@@ -24,6 +24,7 @@ def test_log_of_a_run(tmp_path: Path) -> None:
         "loss": {"training": [(1, 5.0), (2, 4.0)], "development set": [(2, 4.5)]},
         "objectives": {"st": [(1, 4.0), (2, 3.0)]},
         "development set": {"bleu": [(2, 1.5)]},
+        "learning rate": {"learning rate": [(2, 1e-3)]},
     }
     assert read_curves(tmp_path) == expected
     assert read_curves(checkpoint) == expected
@@ -35,7 +36,7 @@ def test_a_real_run_has_its_curves_on_the_page(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"beam": 1, "n_bootstrap": 0, "max_new_tokens": 3, "device": "cpu", "show": False}
     result = evaluate(run, world / "dev.jsonl", tmp_path / "scores", ["direct"], **settings)
     curves = result.scores["curves"]
-    assert list(curves) == ["loss", "objectives", "development set"]
+    assert list(curves) == ["loss", "objectives", "development set", "learning rate"]
     assert [[step for step, _ in curves["loss"][name]] for name in ("training", "development set")] == [[1, 2], [1, 2]]
     assert set(curves["objectives"]) == {"asr", "st"}
     assert {"asr", "st", "bleu"} <= set(curves["development set"])
