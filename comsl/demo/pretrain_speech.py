@@ -10,7 +10,7 @@ import copy
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from comsl.progress import console, track
 
 from . import corpus
 from .recognizer import LANGUAGES, Batches, Recognizer, error_rates, losses, new_model, train_tokenizer
+from .snapshot import Snapshot
 from .speech import DEV_VARIANTS, TEST_VARIANTS, Utterance, speak
 
 
@@ -35,6 +36,8 @@ class Stage:
     peak: float
 
 
+SAVE_STEPS = 500
+"""Steps between two snapshots."""
 STAGES = (Stage(11_000, False, 1.5e-3), Stage(14_000, True, 1.2e-3))
 
 
@@ -73,8 +76,8 @@ class _Trainer:
             plan += self.batches.order(rng, frames)
         return plan[:steps]
 
-    def run(self, stage: Stage, frames: int) -> None:
-        """One rise and fall of the learning rate."""
+    def run(self, stage: Stage, frames: int, snapshot_file: Path) -> None:
+        """One rise and fall of the learning rate, from where an interrupted call left it."""
         steps, warmup = stage.steps, max(1, min(400, stage.steps // 12))
         rng = np.random.default_rng([self.seed, 4, int(stage.pieces)])
         optimizer = torch.optim.AdamW(self.recognizer.parameters(), lr=stage.peak, betas=(0.9, 0.98), weight_decay=0.01)
@@ -82,8 +85,14 @@ class _Trainer:
             optimizer, lambda step: min((step + 1) / warmup, max(0.01, (steps - step) / max(1, steps - warmup)))
         )
         plan = self.plan(steps, frames, rng, shortest_first=not stage.pieces)
+        settings = {"stage": asdict(stage), "frames": frames, "utterances": self.log["utterances"], "seed": self.seed}
+        snapshot = Snapshot(snapshot_file, settings, recognizer=self.recognizer, optimizer=optimizer, schedule=schedule)
+        done = 0
+        if (progress := snapshot.restore()) is not None:
+            done, self.log, rng.bit_generator.state = progress["step"], progress["log"], progress["rng"]
+            self.started = time.monotonic() - progress["seconds"]
         description = "speech part, " + ("pieces" if stage.pieces else "characters")
-        for step, rows in enumerate(track(plan, description=description, unit="step"), 1):
+        for step, rows in enumerate(track(plan[done:], description=description, unit="step"), done + 1):
             self.recognizer.train()
             augment = rng if stage.pieces or step > steps * 0.3 else None
             ctc, entropy = losses(self.recognizer, self.batches.batch(rows, augment), stage.pieces)
@@ -95,6 +104,9 @@ class _Trainer:
             self.log["steps"] += 1
             if step % 500 == 0 or step == steps:
                 self.record(ctc.item(), entropy.item(), measure=step % 1500 == 0)
+            if step % SAVE_STEPS == 0 or step == steps:
+                seconds = time.monotonic() - self.started
+                snapshot.save(step=step, log=self.log, rng=rng.bit_generator.state, seconds=seconds)
 
     def record(self, ctc: float, entropy: float, measure: bool) -> None:
         """One line of the log; the model so far is saved where it is measured."""
@@ -132,7 +144,7 @@ def pretrain_speech(
     cache: Path | None = None,
     test_rows: int = 60,
 ) -> dict[str, Any]:
-    """Train the speech part and save it to `out` (float16 weights).
+    """Train the speech part and save it to `out` (float16 weights). Interrupted, it goes on from its last snapshot.
 
     Args:
         out: directory of the model.
@@ -148,9 +160,13 @@ def pretrain_speech(
         The training log, which is saved beside the weights.
     """
     trainer = _Trainer(out, utterances, seed, workers, cache, test_rows)
-    for stage in stages:
-        trainer.run(stage, frames)
-    return trainer.finish()
+    snapshots = [out / f"snapshot-{number}.pt" for number, _ in enumerate(stages, 1)]
+    for stage, file in zip(stages, snapshots, strict=True):
+        trainer.run(stage, frames, file)
+    log = trainer.finish()
+    for file in snapshots:
+        file.unlink()
+    return log
 
 
 def save(recognizer: Recognizer, tokenizer: WhisperTokenizer, out: Path, log: dict) -> None:

@@ -87,7 +87,7 @@ class _Espeak:
 
     espeak-ng carries oscillator phases from one utterance into the next and offers no call that resets them, so
     the same text differs sample by sample from call to call. Loading the library anew (about 5 ms) resets
-    everything.
+    them; the random numbers behind breathy voices, seeded with the time of day, are seeded anew too.
     """
 
     def __init__(self) -> None:
@@ -106,6 +106,7 @@ class _Espeak:
         self.rate = int(self.library.espeak_Initialize(_AUDIO_OUTPUT_SYNCHRONOUS, 0, path, _INITIALIZE_DONT_EXIT))
         if self.rate <= 0:
             raise SpeechSynthesisError(f"espeak-ng did not start with its data in {path.decode()}")
+        self.library.espeak_ng_SetRandSeed(ctypes.c_long(1))
         self._callback = _CALLBACK(self._receive)  # kept alive: C holds only the pointer
         self.library.espeak_SetSynthCallback(self._callback)
         self.library.espeak_Synth.argtypes = [

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForSeq2SeqLM, AutoProcessor, AutoTokenizer, WhisperForConditionalGeneration
 
 from comsl.demo import corpus
+from comsl.demo import pretrain_speech as pretrain_speech_module
 from comsl.demo.grammar import held_out_sentences
 from comsl.demo.pretrain import pretrain
 from comsl.demo.pretrain_speech import Stage, pretrain_speech
 from comsl.demo.pretrain_text import Examples, pretrain_text
 from comsl.demo.recognizer import CTC_VOCABULARY, Recognizer, ctc_text
+from comsl.demo.snapshot import Snapshot
 from comsl.demo.speech import speak
 from comsl.errors import UsageError
 
@@ -32,6 +36,34 @@ def speech_part(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("speech")
     pretrain_speech(out, utterances=30, stages=(Stage(2, False, 1e-3), Stage(2, True, 1e-3)), workers=1, test_rows=1)
     return out
+
+
+def test_speech_part_goes_on_where_it_was_interrupted(
+    speech_part: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pretrain_speech_module, "SAVE_STEPS", 1)
+    kept = Snapshot.save
+    left = [3]
+
+    def save(snapshot: Snapshot, **progress: Any) -> None:
+        kept(snapshot, **progress)
+        left[0] -= 1
+        if left[0] in (2, 0):  # in the first stage, and, a start later, in the second
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Snapshot, "save", save)
+    settings: dict[str, Any] = {
+        "utterances": 30, "stages": (Stage(2, False, 1e-3), Stage(2, True, 1e-3)), "workers": 1, "test_rows": 1
+    }  # fmt: skip
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            pretrain_speech(tmp_path, **settings)
+    pretrain_speech(tmp_path, **settings)
+    once, resumed = (load_file(folder / "model.safetensors") for folder in (speech_part, tmp_path))
+    assert all(torch.equal(once[name], resumed[name]) for name in once)
+    logs = [json.loads((folder / "training_log.json").read_text())["history"] for folder in (speech_part, tmp_path)]
+    assert [entry["ctc"] for entry in logs[0]] == [entry["ctc"] for entry in logs[1]]
+    assert not list(tmp_path.glob("*.pt"))
 
 
 def test_text_part_loads_with_its_tokenizer(text_part: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -29,6 +30,12 @@ def test_deterministic_whatever_was_said_before() -> None:
     first = synthesize(TEXT, VOICE)
     synthesize("¿Quién ve al zorro?", Voice("es", "m1", rate=190))
     assert np.array_equal(first, synthesize(TEXT, VOICE))
+
+
+def test_a_breathy_voice_does_not_depend_on_the_time_of_day() -> None:
+    first = synthesize(TEXT, Voice("de", "f5"))
+    time.sleep(1.1)
+    assert np.array_equal(first, synthesize(TEXT, Voice("de", "f5")))
 
 
 def test_samples_are_mono_16_khz_float32() -> None:
