@@ -210,7 +210,9 @@ def _compose(arguments: argparse.Namespace) -> int:
     from comsl.data.characters import character_vocabulary
     from comsl.model.compose import compose
 
-    related = dict(_new_language(text) for text in arguments.new_language)
+    related = dict(map(_new_language, arguments.new_language))
+    if len(related) < len(arguments.new_language):
+        raise UsageError("--new-language: a language is named twice; name it once")
     symbols = character_vocabulary(arguments.ctc_characters) if arguments.ctc_characters else None
     _check_folder(arguments.out)
     _say(f"loading {arguments.speech} and {arguments.text}")

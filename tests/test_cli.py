@@ -303,6 +303,12 @@ def test_a_device_that_is_not_there_is_wrong_usage(
     assert "--device gpu9" in capsys.readouterr().err
 
 
+def test_compose_with_a_new_language_named_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["compose", "--speech", "s", "--text", "t", "--out", str(tmp_path)]
+    assert cli.main([*words, "--new-language", "cy=en", "--new-language", "cy=de"]) == 2
+    assert capsys.readouterr().err == "comsl: --new-language: a language is named twice; name it once\n"
+
+
 def test_compose_translate_and_evaluate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The commands against the library itself, on random parts and a second of silence."""
     from comsl.data.manifest import write_manifest

@@ -20,6 +20,7 @@ from .processing import ComSLProcessor
 from .vocabulary import (
     add_special_token,
     find_language,
+    language_codes,
     language_tokens,
     new_language_token,
     related_languages,
@@ -54,7 +55,8 @@ def compose(
             starts from; a list, or None as the value, takes the related language of the table. Languages that the
             model has already keep their token.
         out: directory to save model and processor in.
-        languages: codes of the languages the model is to know; None: all that the text model has a token for.
+        languages: the languages the model is to know, by code or any other spelling; None: all that the text model
+            has a token for.
         ctc_vocabulary: symbols of a CTC head on the speech encoder, index 0 the blank; the head of a ComSL speech
             part is kept if its vocabulary is the same.
         adapter_strides: stride of each adapter layer.
@@ -65,9 +67,10 @@ def compose(
 
     Raises:
         ComposeError: a part that is not there, not supported, or incomplete; the message names the missing weights.
-        UsageError: an unknown language, or one without a related language.
+        UsageError: an unknown language, one named twice, or one without a related language.
     """
     related = related_languages(new_languages)
+    kept = None if languages is None else language_codes(languages, "languages")
     with _seeded(seed):
         try:
             encoder, extractor, ctc_head = load_speech_part(speech, dtype, ctc_vocabulary)
@@ -75,8 +78,8 @@ def compose(
         except ModelLoadError as error:
             raise ComposeError(str(error)) from error
         known = _add_languages(text_model, tokenizer, related)
-    if languages is not None:
-        known = {code: find_language(known, code) for code in languages}
+    if kept is not None:
+        known = {code: find_language(known, name) for code, name in kept.items()}
 
     for name in ("forced_bos_token_id", "forced_eos_token_id"):  # decoding forces nothing
         if hasattr(text_model.config, name):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from transformers import AddedToken
@@ -101,13 +101,30 @@ def find_language(languages: Mapping[str, int], code: str, role: str = "") -> in
 
 
 def related_languages(new_languages: Mapping[str, str | None] | Sequence[str] | None) -> dict[str, str | None]:
-    """New language -> language whose embedding it starts from; the table's `related` where none is given."""
+    """Code of each new language -> code of the language whose embedding it starts from; the table's `related` where
+    none is given.
+    """
     if new_languages is None:
         return {}
-    given = dict(new_languages) if isinstance(new_languages, Mapping) else dict.fromkeys(new_languages)
+    given = new_languages if isinstance(new_languages, Mapping) else {}
     result: dict[str, str | None] = {}
-    for code, related in given.items():
-        language = get_language(code)
-        related = related or language.related
-        result[language.code] = None if related is None else get_language(related).code
+    for code, name in language_codes(new_languages, "new_languages").items():
+        related = given.get(name) or LANGUAGES[code].related
+        result[code] = None if related is None else get_language(related).code
     return result
+
+
+def language_codes(names: Iterable[str], setting: str) -> dict[str, str]:
+    """Code of each language -> the spelling it was named by.
+
+    Raises:
+        UsageError: two of them are one language; ``setting`` is where they were named.
+        UnknownLanguage: not in the table.
+    """
+    codes: dict[str, str] = {}
+    for name in names:
+        code = get_language(name).code
+        if code in codes:
+            raise UsageError(f"{setting}: {codes[code]!r} and {name!r} are one language, {code}; name it once")
+        codes[code] = name
+    return codes

@@ -225,6 +225,25 @@ def test_languages_can_be_restricted(parts: dict[str, Path]) -> None:
     assert list(processor.languages) == list(model.config.languages) == ["de", "cy", "en"]
 
 
+def test_languages_can_be_spelled_in_any_way(parts: dict[str, Path]) -> None:
+    codes = compose(parts["whisper"], parts["mbart50"], {"cy": "en"}, languages=["de", "en", "cy", "zh"])[1]
+    names = {"Welsh": "English"}
+    model, processor = compose(parts["whisper"], parts["mbart50"], names, languages=["German", "en_XX", "CY", "zh-CN"])
+    assert processor.languages == model.config.languages == codes.languages
+    assert processor.source_ids("der", "de") == codes.source_ids("der", "de")
+
+
+@pytest.mark.parametrize("names", [["de", "German"], ["de", "en", "de"]])
+def test_a_language_named_twice(names: list[str], parts: dict[str, Path]) -> None:
+    message = f"languages: 'de' and '{names[-1]}' are one language, de; name it once"
+    with pytest.raises(UsageError, match=f"^{message}"):
+        compose(parts["whisper"], parts["mbart50"], languages=names)
+    with pytest.raises(UsageError, match=f"^new_{message}"):
+        compose(parts["whisper"], parts["mbart50"], names)
+    with pytest.raises(UsageError, match="'cy' and 'Welsh' are one language"):
+        compose(parts["whisper"], parts["mbart50"], {"cy": "en", "Welsh": "de"})
+
+
 @pytest.mark.parametrize(
     ("model_class", "config_class"), [(Wav2Vec2ForCTC, Wav2Vec2Config), (HubertForCTC, HubertConfig)]
 )
