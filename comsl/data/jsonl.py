@@ -35,7 +35,7 @@ def read_blocks(path: Path, schema: pa.Schema) -> Iterator[pa.Table]:
     """Tables of about ``BLOCK_BYTES`` of text each; fields beyond the schema become further columns.
 
     Raises:
-        MalformedLine: not JSON, not an object, a field of another type than the schema's, or not UTF-8.
+        MalformedLine: not one JSON object on a line, a field of another type than the schema's, or not UTF-8.
     """
     first_line = 1
     with path.open("rb") as file:
@@ -51,9 +51,20 @@ def read_blocks(path: Path, schema: pa.Schema) -> Iterator[pa.Table]:
                 table.validate(full=True)  # that strings are UTF-8
             except pa.ArrowException as error:
                 raise _blame(path, first_line, block, schema, str(error)) from None
+            if not _one_object_a_line(block, table.num_rows):
+                raise _blame(path, first_line, block, schema, "not one JSON object a line")
             if table.num_rows:
                 yield table
             first_line += block.count(b"\n")
+
+
+def _one_object_a_line(block: bytes, objects: int) -> bool:
+    """Arrow minds objects alone, several on a line or one over several; a row is then not on the line that errors name.
+
+    No object has a line end between } and {, so where every line starts and ends with them, each has one or more.
+    """
+    lines = [line for line in map(bytes.strip, block.split(b"\n")) if line]
+    return len(lines) == objects and all(line.startswith(b"{") and line.endswith(b"}") for line in lines)
 
 
 def _blame(path: Path, first_line: int, block: bytes, schema: pa.Schema, otherwise: str) -> MalformedLine:

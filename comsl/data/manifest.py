@@ -54,7 +54,7 @@ COLUMNS: dict[str, pa.DataType] = {
 """Columns of a manifest row. ``audio`` is binary where a Parquet manifest holds the files themselves."""
 
 # Part of the cache's key: raise it whenever a manifest would be converted or checked differently.
-_CACHE_VERSION = 2
+_CACHE_VERSION = 3
 
 ManifestPath = str | os.PathLike[str]
 

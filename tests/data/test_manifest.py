@@ -135,6 +135,10 @@ def test_other_spellings_of_languages(tmp_path: Path) -> None:
     [
         ('{"id": "b", ', ["not a JSON object on one line"]),
         ('["b"]', ["an array instead of a JSON object"]),
+        (json.dumps(row(id="b")) + json.dumps(row(id="c")), ["not a JSON object on one line"]),
+        (json.dumps(row(id="b"), indent=1), ["not a JSON object on one line"]),
+        # As many objects as lines: two and one over two.
+        ("{} {}\n".replace("{}", json.dumps(row(id="b"))) + '{"id": "c",\n"transcript": "d"}', ["one line"]),
         ('{"id": "b", "id": "c"}', ["'id' occurs twice"]),
         (row(id=7), ["'id' must be a string, not a number (7)"]),
         (row(id="b", duration="2 s"), ["'duration' must be a number, not a string"]),
