@@ -127,7 +127,10 @@ def _add_compose(command: Command) -> None:
         help="give the speech encoder a CTC layer over the characters of this manifest or text file",
     )
     parser.add_argument(
-        "--fixed-duration", type=float, metavar="SECONDS", help="pad every clip so far (Whisper's own regime: 30)"
+        "--fixed-duration",
+        type=float,
+        metavar="SECONDS",
+        help="pad every clip so far (Whisper's own regime: 30; default: true lengths)",
     )
     parser.add_argument(
         "--adapter-strides", type=_positive, nargs="+", default=[2, 2], metavar="N", help="of the adapter (default 2 2)"

@@ -60,7 +60,8 @@ def compose(
         ctc_vocabulary: symbols of a CTC head on the speech encoder, index 0 the blank; the head of a ComSL speech
             part is kept if its vocabulary is the same.
         adapter_strides: stride of each adapter layer.
-        fixed_duration: pad every clip to so many seconds (Whisper's original regime).
+        fixed_duration: pad every clip to so many seconds (Whisper's original regime); None: true lengths, also where
+            the speech part is of a ComSL model that had one.
         dtype: floating type of the weights.
         seed: of those random values; the same parts and seed give the same weights, and the caller's random numbers
             go on as if nothing had happened.

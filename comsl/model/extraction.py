@@ -65,10 +65,9 @@ class ComSLFeatureExtractor(SequenceFeatureExtractor):
 
     @classmethod
     def from_extractor(cls, extractor: Any, fixed_duration: float | None = None) -> ComSLFeatureExtractor:
-        """Wrap the extractor that a pretrained speech model comes with."""
+        """Wrap the extractor that a pretrained speech model comes with; `fixed_duration` as given, not as it had it."""
         if isinstance(extractor, cls):
-            fixed = extractor.fixed_duration if fixed_duration is None else fixed_duration
-            return cls(extractor.kind, extractor.settings, fixed, extractor.feature_size)
+            return cls(extractor.kind, extractor.settings, fixed_duration, extractor.feature_size)
         names = {
             "WhisperFeatureExtractor": "whisper",
             "Wav2Vec2FeatureExtractor": "waveform",

@@ -306,6 +306,13 @@ def test_settings_reach_the_configuration(parts: dict[str, Path], tmp_path: Path
     assert model.config.mask_token_id == processor.mask_token_id
 
 
+def test_a_fixed_duration_is_not_inherited(parts: dict[str, Path], tmp_path: Path) -> None:
+    compose(parts["whisper"], parts["mbart50"], out=tmp_path, fixed_duration=5.0)
+    for seconds in (None, 3.0):
+        model, processor = compose(tmp_path, parts["mbart50"], fixed_duration=seconds)
+        assert model.config.fixed_duration == processor.fixed_duration == seconds
+
+
 def test_missing_weights_are_named(text_copy: Path, parts: dict[str, Path]) -> None:
     state = load_file(text_copy / "model.safetensors")
     for name in ("model.encoder.layers.1.fc1.weight", "model.decoder.layer_norm.bias"):
