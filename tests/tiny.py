@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,10 +138,10 @@ def tiny_wav2vec2_bert(directory: str | Path, *, seed: int = 0, **changes: Any) 
     )
 
 
-def tiny_mbart50(directory: str | Path, *, seed: int = 0, **changes: Any) -> Path:
+def tiny_mbart50(directory: str | Path, *, seed: int = 0, sentences: Sequence[str] = SENTENCES, **changes: Any) -> Path:
     """facebook/mbart-large-50-many-to-many-mmt: its sentencepiece model comes without tokenizer.json."""
     path = Path(directory)
-    pieces = _train_sentencepiece(path, "unigram")
+    pieces = _train_sentencepiece(path, "unigram", sentences)
     # <s> <pad> </s> <unk>, the pieces without sentencepiece's own three, 52 languages, <mask>
     vocabulary = 4 + (pieces - 3) + 52 + 1
     config = MBartConfig(vocab_size=vocabulary, decoder_start_token_id=2, **(TEXT_SIZES | changes))
@@ -153,13 +154,15 @@ def tiny_mbart50(directory: str | Path, *, seed: int = 0, **changes: Any) -> Pat
     return path
 
 
-def tiny_m2m100(directory: str | Path, *, seed: int = 0, listed: bool = True, **changes: Any) -> Path:
+def tiny_m2m100(
+    directory: str | Path, *, seed: int = 0, sentences: Sequence[str] = SENTENCES, listed: bool = True, **changes: Any
+) -> Path:
     """facebook/m2m100_418M: vocab.json beside the sentencepiece model; eight made-up words at the end.
 
     listed: its files list the language tokens as special tokens (as the hub's do), or leave them to the class.
     """
     path = Path(directory)
-    _train_sentencepiece(path, "bpe")
+    _train_sentencepiece(path, "bpe", sentences)
     vocabulary = _fairseq_vocabulary(path)
     (path / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False))
     size = len(vocabulary) + len(M2M100_CODES["m2m100"]) + 8
@@ -171,10 +174,10 @@ def tiny_m2m100(directory: str | Path, *, seed: int = 0, listed: bool = True, **
     return path
 
 
-def tiny_nllb(directory: str | Path, *, seed: int = 0, **changes: Any) -> Path:
+def tiny_nllb(directory: str | Path, *, seed: int = 0, sentences: Sequence[str] = SENTENCES, **changes: Any) -> Path:
     """facebook/nllb-200-distilled-600M: tokenizer.json beside the sentencepiece model."""
     path = Path(directory)
-    _train_sentencepiece(path, "bpe")
+    _train_sentencepiece(path, "bpe", sentences)
     _, _, merges = SentencePieceExtractor(str(path / "sentencepiece.bpe.model")).extract()
     tokenizer = NllbTokenizer(vocab=_fairseq_vocabulary(path), merges=merges)
     tokenizer.save_pretrained(path)
@@ -232,11 +235,11 @@ def _save(model_class: Any, config: Any, directory: str | Path, seed: int, extra
     return path
 
 
-def _train_sentencepiece(path: Path, kind: str) -> int:
+def _train_sentencepiece(path: Path, kind: str, sentences: Sequence[str]) -> int:
     path.mkdir(parents=True, exist_ok=True)
     stream = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(SENTENCES * 4),
+        sentence_iterator=iter([*sentences] * 4),
         model_writer=stream,
         vocab_size=150,
         model_type=kind,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from transformers import BatchFeature, ProcessorMixin
+from transformers import BatchEncoding, BatchFeature, ProcessorMixin
 
 from comsl.data.characters import fold_case, normalize_characters
 from comsl.errors import UsageError
@@ -52,7 +52,13 @@ class ComSLProcessor(ProcessorMixin):
         self.ctc_vocabulary = ctc_vocabulary
         self.max_positions = max_positions
         super().__init__(feature_extractor, tokenizer, **kwargs)
-        self._silent = {*tokenizer.all_special_ids, *self.languages.values(), IGNORED_LABEL}
+        special = {*tokenizer.all_special_ids, *self.languages.values()}
+        self._silent = {*special, IGNORED_LABEL}
+        # Split or not, mBART-50's special tokens stand among the pieces of its vocabulary, where text still finds them.
+        self._spelled: dict[str, list[int]] = {}
+        if tokenizer.eos_token_id in _plain(tokenizer, tokenizer.eos_token)["input_ids"]:
+            names = tokenizer.convert_ids_to_tokens(sorted(special))
+            self._spelled = {name: tokenizer.convert_tokens_to_ids(list(name)) for name in names}
         self._symbols: dict[str, int] = {}
         for number, symbol in enumerate(ctc_vocabulary or []):
             if number:  # the blank is never spelled
@@ -95,8 +101,12 @@ class ComSLProcessor(ProcessorMixin):
         return find_language(self.languages, code)
 
     def token_ids(self, text: str) -> list[int]:
-        """Ids of the text alone, without language and end."""
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        """Ids of the text alone, without language and end; "</s>" or "de_DE" in it is text like any other."""
+        encoded = _plain(self.tokenizer, text)
+        if not self._spelled:
+            return encoded["input_ids"]
+        pieces = zip(encoded["input_ids"], encoded.tokens(), strict=True)
+        return [number for own, piece in pieces for number in self._spelled.get(piece, [own])]
 
     def source_ids(self, text: str, language: str) -> list[int]:
         """What the text encoder reads: [language, tokens, end], for every family alike."""
@@ -188,6 +198,11 @@ class ComSLProcessor(ProcessorMixin):
     @property
     def model_input_names(self) -> list[str]:
         return [*self.feature_extractor.model_input_names, "source_language_ids", "input_ids", "text_attention_mask"]
+
+
+def _plain(tokenizer: Any, text: str) -> BatchEncoding:
+    """The pieces of a text, in which the tokenizer looks for no special tokens."""
+    return tokenizer(text, add_special_tokens=False, split_special_tokens=True)
 
 
 def _per_row(codes: str | Sequence[str], rows: int) -> list[str]:

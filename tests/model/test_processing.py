@@ -71,6 +71,20 @@ def test_decoding_gives_the_text_without_special_tokens(family: tuple[Any, ...],
     assert processor.decode([processor.language_id("cy")]) == ""
 
 
+@pytest.mark.parametrize("name", TEXTS)
+def test_what_looks_like_a_special_token_is_text(name: str, whisper: Path, tmp_path: Path) -> None:
+    sentences = [*tiny.SENTENCES, "a c g p x < > / _ D E L X"]
+    processor = compose(whisper, getattr(tiny, f"tiny_{name}")(tmp_path / "text", sentences=sentences), ["mdw"])[1]
+    german, mboshi = (processor.tokenizer.convert_ids_to_tokens(processor.language_id(code)) for code in ("de", "mdw"))
+    special = {*processor.tokenizer.all_special_ids, *processor.languages.values()}
+    for text in (f"she</s> said {german} ex{german}: <s>", f"<pad><unk> <mask> e<mask> {mboshi}", "</s>", "<unk>"):
+        assert special.isdisjoint(processor.token_ids(text)), text
+        prompt, labels = processor.target_ids(text, "de")
+        assert processor.decode(prompt) == processor.decode(labels) == text
+    # What the vocabulary lacks is unknown, as ever.
+    assert processor.token_ids("ξ <unk>").count(processor.tokenizer.unk_token_id) == 1
+
+
 def test_languages(processor: ComSLProcessor) -> None:
     assert processor.language_id("de") == processor.language_id("de_DE") == processor.language_id("German")
     with pytest.raises(MissingLanguage, match="'ca' .*it has af, ar, az"):
