@@ -32,13 +32,14 @@ class Collator:
     transcript
         ``transcript_ids``, ``transcript_mask`` [B, S]: what the encoder reads, [language, tokens, end].
         ``transcript_decoder_input_ids`` [B, S] = [end, language, tokens] and
-        ``transcript_labels`` [B, S] = [-100, tokens, end].
+        ``transcript_labels`` [B, S] = [-100, tokens, end]; ``transcript_unknown`` [B]: unknown tokens of each row.
     masked_transcript
         ``masked_transcript_ids``, ``transcript_mask`` [B, S]: each token but language and end replaced by the mask
         token with ``mask_probability``. ``mtp_labels`` [B, S]: the transcript's labels where a token was replaced, else
         -100. ``transcript_decoder_input_ids`` as above, which the decoder reads.
     translation
-        ``translation_decoder_input_ids`` and ``translation_labels`` [B, N], as the transcript's.
+        ``translation_decoder_input_ids`` and ``translation_labels`` [B, N], ``translation_unknown`` [B], as the
+        transcript's.
     ctc
         ``ctc_labels`` [B, C]: all -100 for a row without a character that the vocabulary has; ``ctc_unknown`` [B]:
         characters of each row that it lacks.
@@ -112,6 +113,7 @@ class Collator:
         if "transcript" in self.fields:
             batch["transcript_ids"] = self._pad(ids, self.processor.pad_token_id)
             batch["transcript_labels"] = self._pad(labels, IGNORED)
+            batch["transcript_unknown"] = self._unknown(labels)
         if "masked_transcript" in self.fields:
             masks = [self._mask(example, len(row)) for example, row in zip(examples, ids, strict=True)]
             mask_token = self.processor.mask_token_id
@@ -141,7 +143,12 @@ class Collator:
         return {
             "translation_decoder_input_ids": self._pad([row[0] for row in targets], self.processor.pad_token_id),
             "translation_labels": self._pad([row[1] for row in targets], IGNORED),
+            "translation_unknown": self._unknown([row[1] for row in targets]),
         }
+
+    def _unknown(self, labels: Sequence[list[int]]) -> Tensor:
+        """[B]: tokens of each row that stand for something that the vocabulary lacks."""
+        return torch.tensor([row.count(self.processor.unk_token_id) for row in labels])
 
     def _fitting(self, ids: list[int], what: str) -> list[int]:
         """The ids, which are no more than the text model has positions for."""

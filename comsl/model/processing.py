@@ -96,6 +96,11 @@ class ComSLProcessor(ProcessorMixin):
         """Token that ends a text and starts decoding."""
         return self.tokenizer.eos_token_id
 
+    @property
+    def unk_token_id(self) -> int | None:
+        """Token that stands for what the vocabulary lacks."""
+        return self.tokenizer.unk_token_id
+
     def language_id(self, code: str) -> int:
         """Token id of a language. Raises MissingLanguage, listing the languages the model has."""
         return find_language(self.languages, code)

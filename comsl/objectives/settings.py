@@ -71,8 +71,11 @@ class ObjectiveSet:
         return frozenset(name for name, is_wanted in wanted.items() if is_wanted)
 
     def terms(self, views: Views) -> Iterator[Term]:
+        """What is summed up to the loss and, with the weight 0, what is only logged."""
         for objective in self:
             yield from objective.terms(views)
+        for text, unknown in views.unknown.items():
+            yield Term(f"{text}_unknown", 0.0, unknown, text)
 
     def settings(self) -> dict[str, dict[str, Any]]:
         """Resolved settings, as they would stand in YAML."""

@@ -71,6 +71,8 @@ class Views:
     frozen_match: dict[Pair, Tensor] = field(default_factory=dict)
     layers: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     """layer -> (alone, mixed) states [M, D] at all true speech positions of the batch."""
+    unknown: dict[str, Tensor] = field(default_factory=dict)
+    """Transcript, translation -> how many of their tokens stand for something that the vocabulary lacks."""
     _ctc: CTCLoss | None = None
 
     @property
@@ -101,7 +103,8 @@ def compute_views(
         batch: as :class:`comsl.data.collate.Collator` makes it.
         teacher: the frozen text model, needed if ``reads.frozen_matches``.
     """
-    views = Views()
+    texts = (Target.TRANSCRIPT.value, Target.TRANSLATION.value)
+    views = Views(unknown={text: batch[f"{text}_unknown"].sum() for text in texts if f"{text}_unknown" in batch})
     encoded = _encode(model, batch, reads, views)
     if reads.pairs:
         memories = {memory: _memory(memory, encoded) for memory, _ in reads.pairs}

@@ -1,4 +1,4 @@
-"""A processor small enough to see through: a word is a token, its id its length plus ten."""
+"""A processor small enough to see through: a word is a token, its id its length plus ten; "?" is unknown."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LANGUAGES = {"de": 4, "en": 5}
 
 
 class FakeProcessor:
-    pad_token_id, eos_token_id, mask_token_id = 1, 2, 9
+    pad_token_id, eos_token_id, unk_token_id, mask_token_id = 1, 2, 3, 9
 
     def __init__(self, kind: str = "whisper", max_duration: float | None = None) -> None:
         self.feature_extractor = SimpleNamespace(kind=kind)
@@ -38,7 +38,7 @@ class FakeProcessor:
         return LANGUAGES[code]
 
     def tokens(self, text: str) -> list[int]:
-        return [len(word) + 10 for word in text.split()]
+        return [3 if word == "?" else len(word) + 10 for word in text.split()]
 
     def source_ids(self, text: str, language: str) -> list[int]:
         return [self.language_id(language), *self.tokens(text), 2]

@@ -14,14 +14,20 @@ from tests.data.fake import FakeProcessor
 SPEECH = {"input_features", "attention_mask", "source_language_ids", "durations"}
 KEYS = {
     "speech": SPEECH,
-    "transcript": {"transcript_ids", "transcript_mask", "transcript_decoder_input_ids", "transcript_labels"},
+    "transcript": {
+        "transcript_ids",
+        "transcript_mask",
+        "transcript_decoder_input_ids",
+        "transcript_labels",
+        "transcript_unknown",
+    },
     "masked_transcript": {
         "masked_transcript_ids",
         "mtp_labels",
         "transcript_mask",
         "transcript_decoder_input_ids",
     },
-    "translation": {"translation_decoder_input_ids", "translation_labels"},
+    "translation": {"translation_decoder_input_ids", "translation_labels", "translation_unknown"},
     "ctc": {"ctc_labels", "ctc_unknown"},
 }
 
@@ -78,6 +84,12 @@ def test_characters_without_a_symbol_are_counted() -> None:
     batch = build("ctc", examples=[example(0, "a?b??"), example(1, "???")])
     assert batch == {"ctc_labels": [[97, 98], [-100, -100]], "ctc_unknown": [3, 3]}
     assert build("ctc", examples=[example(0, "?")]) == {"ctc_labels": [[-100]], "ctc_unknown": [1]}
+
+
+def test_unknown_tokens_are_counted() -> None:
+    batch = build("transcript", "translation", examples=[example(0, "a ? b ?", "c"), example(1, "a", "? c")])
+    assert batch["transcript_labels"][0] == [-100, 11, 3, 11, 3, 2]
+    assert (batch["transcript_unknown"], batch["translation_unknown"]) == ([2, 0], [0, 1])
 
 
 @pytest.mark.parametrize("field", ["transcript", "masked_transcript", "translation"])
@@ -171,7 +183,7 @@ def test_with_the_real_processor(tmp_path: Path) -> None:
     model, processor = tiny_comsl(tmp_path / "model")
     rows = [
         example(0, "der alte Mann", "the old man", features=processor.features(tone(0.5)), duration=0.5),
-        example(1, "mae'r", "small", features=processor.features(tone(0.3)), duration=0.3, source_language="cy"),
+        example(1, "mae'r", "small ξ", features=processor.features(tone(0.3)), duration=0.3, source_language="cy"),
     ]
     batch = Collator(processor, ["speech", "transcript", "masked_transcript", "translation"])(rows)
     assert batch["input_features"].shape == (2, 80, 50)
@@ -181,6 +193,7 @@ def test_with_the_real_processor(tmp_path: Path) -> None:
         batch["transcript_ids"][:, 1:].eq(batch["transcript_labels"][:, 1:])[batch["transcript_mask"][:, 1:] == 1].all()
     )
     assert processor.batch_decode(batch["translation_labels"]) == ["the old man", "small"]
+    assert (batch["transcript_unknown"].tolist(), batch["translation_unknown"].tolist()) == ([0, 0], [0, 1])
     output = model(
         input_features=batch["input_features"],
         attention_mask=batch["attention_mask"],

@@ -38,7 +38,7 @@ def test_a_real_run_has_its_curves_on_the_page(tmp_path: Path) -> None:
     curves = result.scores["curves"]
     assert list(curves) == ["loss", "objectives", "development set", "learning rate"]
     assert [[step for step, _ in curves["loss"][name]] for name in ("training", "development set")] == [[1, 2], [1, 2]]
-    assert set(curves["objectives"]) == {"asr", "st"}
+    assert set(curves["objectives"]) == {"asr", "st", "transcript_unknown", "translation_unknown"}
     assert {"asr", "st", "bleu"} <= set(curves["development set"])
     assert read_curves(run / "checkpoints" / "step-000002") == curves
     assert "Learning curves" in (tmp_path / "scores" / "report.html").read_text(encoding="utf-8")

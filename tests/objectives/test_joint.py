@@ -68,6 +68,8 @@ def utterance(seed, frames, source, target):
         "translation_labels": translation_labels,
         "ctc_labels": torch.randint(1, 5, (source,), generator=generator),
         "ctc_unknown": torch.tensor(seed),
+        "transcript_unknown": torch.tensor(10 * seed),
+        "translation_unknown": torch.tensor(100 * seed),
     }
 
 
@@ -100,7 +102,7 @@ def test_terms_are_the_same_alone_in_a_batch_and_with_other_padding():
         padded = joint(collate(UTTERANCES, extra=17))
     assert set(together.terms) == {
         "asr", "st", "mt", "mt_teacher", "ddm_st", "ddm_stm", "mtp", "stm_asr", "stm_st", "erm", "ctc", "ctc_unaligned",
-        "ctc_unknown",
+        "ctc_unknown", "transcript_unknown", "translation_unknown",
     }  # fmt: skip
     for name, (value, count) in together.terms.items():
         torch.testing.assert_close(value, sum(a.terms[name][0] for a in alone), rtol=1e-9, atol=1e-9)
@@ -214,6 +216,16 @@ def test_unalignable_ctc_labels_are_counted_not_hidden():
     terms = joint_model({"ctc": True})(collate([short, UTTERANCES[1]])).terms
     assert terms["ctc_unaligned"][0] == 11
     torch.testing.assert_close(terms["ctc"][0], joint_model({"ctc": True})(collate([UTTERANCES[1]])).terms["ctc"][0])
+
+
+def test_unknown_tokens_are_logged_and_change_nothing():
+    batch = collate(UTTERANCES)
+    output = joint_model({"st": True})(batch)
+    assert output.terms["translation_unknown"] == (600, (batch["translation_labels"] != -100).sum())
+    del batch["translation_unknown"]
+    again = joint_model({"st": True})(batch)
+    assert torch.equal(output.loss, again.loss)
+    assert "translation_unknown" not in again.terms
 
 
 def test_a_row_without_labels_does_not_teach_silence():

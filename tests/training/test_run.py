@@ -70,6 +70,7 @@ def test_a_run_directory(world: Path, joint_run: Path) -> None:
     assert len(hypothesis.tokens) <= 3
     names = {name for record in logged(joint_run) for name in record}
     assert {"asr", "st", "mt", "mt_teacher", "mtp", "erm", "dev_loss", "dev_bleu"} <= names
+    assert {"transcript_unknown", "translation_unknown", "dev_translation_unknown"} <= names
 
 
 def test_the_final_model_is_the_best_checkpoint(joint_run: Path) -> None:
