@@ -7,7 +7,6 @@ text and tsv give both; subtitles show the translation, because two texts at onc
 
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -160,12 +159,6 @@ WRITERS: dict[str, type[TextWriter]] = {
 def write_result(writer: TextWriter, result: FileResult | FileError) -> str:
     """What ``writer`` has for one input, used or not."""
     return writer.error(result) if isinstance(result, FileError) else writer.file(result)
-
-
-def write_results(results: Sequence[FileResult | FileError], format: str) -> str:
-    """All of ``results`` in one string. The formats are the keys of ``WRITERS``; one result for those in ``TRACKS``."""
-    writer = WRITERS[format]()
-    return writer.begin() + "".join(write_result(writer, result) for result in results) + writer.end()
 
 
 def as_json(result: FileResult) -> dict[str, Any]:

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from comsl.inference.inputs import FileError
-from comsl.inference.subtitles import FileResult, SegmentResult, escape_vtt, timestamp, write_results
+from comsl.inference.subtitles import WRITERS, FileResult, SegmentResult, escape_vtt, timestamp, write_result
 
 BOTH = FileResult(
     file="talks/a b.mp3",
@@ -20,6 +20,11 @@ BOTH = FileResult(
 )
 SILENT = FileResult(file="silent.wav", source="de", target="en", duration=1.0, translation="")
 TRANSCRIPT = FileResult("c.wav", "es", "en", 2.0, transcript="hola", segments=[SegmentResult(0.1, 1.9, "hola")])
+
+
+def write_results(results, format):
+    writer = WRITERS[format]()
+    return writer.begin() + "".join(write_result(writer, result) for result in results) + writer.end()
 
 
 def test_text():
