@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from comsl import __version__
-
-TASKS = ("translate", "transcribe", "both")
-FORMATS = ("text", "json", "srt", "vtt", "tsv")
-SYSTEMS = ("direct", "cascade", "text")
+from comsl.evaluation import SYSTEMS
+from comsl.inference import TASKS
+from comsl.inference.subtitles import WRITERS
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -87,7 +86,7 @@ def _add_translate(command: Command) -> None:
     parser.add_argument("--source", required=True, metavar="LANG", help="language spoken, e.g. de")
     parser.add_argument("--target", default="en", metavar="LANG", help="language to translate into (default en)")
     parser.add_argument("--task", choices=TASKS, default="translate", help="what to write (default translate)")
-    parser.add_argument("--format", choices=FORMATS, default="text", help="of the output (default text)")
+    parser.add_argument("--format", choices=tuple(WRITERS), default="text", help="of the output (default text)")
     parser.add_argument("--model", metavar="DIR", help="a ComSL model (default: the small one that ships)")
     parser.add_argument(
         "--output",

@@ -21,10 +21,10 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
+from comsl.data.constants import SAMPLE_RATE
 from comsl.data.errors import DataError
 from comsl.data.truncation import WAV_SLACK, Bytes, Inspection, inspect
 
-SAMPLE_RATE = 16_000
 MIN_DURATION = 0.025
 """Seconds of the shortest clip that a model is given: one analysis window of 400 samples. Shorter audio loads, but the
 wav2vec2 family makes no frame of it, and no speech is that short; datasets refuse it."""

@@ -13,12 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from comsl.data.constants import IGNORED_LABEL
 from comsl.data.dataset import Example, check_fields
 from comsl.data.errors import DataError
 from comsl.errors import ComSLError
-
-IGNORED = -100
-"""Label of positions that are not scored."""
 
 Batch = dict[str, Tensor]
 
@@ -71,7 +69,7 @@ class Collator:
         if "ctc" in self.fields:
             rows = self._each(examples, "transcript", lambda row: self.processor.ctc_ids(row.transcript))
             # One place at least: no row of the batch may have a label.
-            batch["ctc_labels"] = self._pad([ids or [IGNORED] for ids, _ in rows], IGNORED)
+            batch["ctc_labels"] = self._pad([ids or [IGNORED_LABEL] for ids, _ in rows], IGNORED_LABEL)
             batch["ctc_unknown"] = torch.tensor([unknown for _, unknown in rows], dtype=torch.long)
         return batch
 
@@ -112,7 +110,7 @@ class Collator:
         }
         if "transcript" in self.fields:
             batch["transcript_ids"] = self._pad(ids, self.processor.pad_token_id)
-            batch["transcript_labels"] = self._pad(labels, IGNORED)
+            batch["transcript_labels"] = self._pad(labels, IGNORED_LABEL)
             batch["transcript_unknown"] = self._unknown(labels)
         if "masked_transcript" in self.fields:
             masks = [self._mask(example, len(row)) for example, row in zip(examples, ids, strict=True)]
@@ -122,7 +120,8 @@ class Collator:
                 self.processor.pad_token_id,
             )
             batch["mtp_labels"] = self._pad(
-                [np.where(mask, row, IGNORED).tolist() for mask, row in zip(masks, labels, strict=True)], IGNORED
+                [np.where(mask, row, IGNORED_LABEL).tolist() for mask, row in zip(masks, labels, strict=True)],
+                IGNORED_LABEL,
             )
         return batch
 
@@ -142,7 +141,7 @@ class Collator:
         targets = self._each(examples, "translation", target)
         return {
             "translation_decoder_input_ids": self._pad([row[0] for row in targets], self.processor.pad_token_id),
-            "translation_labels": self._pad([row[1] for row in targets], IGNORED),
+            "translation_labels": self._pad([row[1] for row in targets], IGNORED_LABEL),
             "translation_unknown": self._unknown([row[1] for row in targets]),
         }
 

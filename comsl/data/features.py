@@ -16,6 +16,8 @@ import numpy.typing as npt
 import torch
 from transformers.audio_utils import mel_filter_bank
 
+from comsl.data.constants import SAMPLE_RATE
+
 N_FFT = 400
 HOP = 160
 WHISPER_SAMPLES = 480_000
@@ -34,7 +36,7 @@ def _constants(n_mels: int) -> tuple[torch.Tensor, torch.Tensor]:
         num_mel_filters=n_mels,
         min_frequency=0.0,
         max_frequency=8000.0,
-        sampling_rate=16_000,
+        sampling_rate=SAMPLE_RATE,
         norm="slaney",
         mel_scale="slaney",
     )

@@ -22,9 +22,8 @@ from typing import Any
 import numpy as np
 import soxr
 
+from comsl.data.constants import SAMPLE_RATE
 from comsl.errors import ComSLError
-
-SAMPLE_RATE = 16_000
 
 # From espeak-ng's public header speak_lib.h.
 _AUDIO_OUTPUT_SYNCHRONOUS = 2

@@ -12,6 +12,7 @@ from typing import Any
 
 import comsl
 from comsl.errors import ComSLError, UsageError
+from comsl.evaluation import SYSTEMS
 from comsl.evaluation.curves import read_curves
 from comsl.evaluation.lookup import Lookup
 from comsl.evaluation.metrics import BOOTSTRAP_SAMPLES, NORMALISERS
@@ -21,7 +22,8 @@ from comsl.evaluation.report import show as show_report
 from comsl.evaluation.rows import Manifest, ManifestRows, manifest_paths
 from comsl.evaluation.scoring import direction, transcription_scores, translation_scores, unseen_rows
 from comsl.evaluation.settings import decoding_settings, model_name
-from comsl.evaluation.systems import LOOKUP, ROLES, SYSTEMS, TASKS, Decoder, SystemRunner, load_decoder, record
+from comsl.evaluation.systems import LOOKUP, ROLES, Decoder, SystemRunner, load_decoder, record
+from comsl.inference import TASKS
 from comsl.inference.decode import DecodingOptions, Hypothesis
 from comsl.progress import console, track
 from comsl.provenance import git_commit, versions

@@ -18,16 +18,15 @@ import torch
 from comsl.data.audio import SAMPLE_RATE
 from comsl.errors import ComSLError
 from comsl.evaluation.records import Record
+from comsl.inference import TASKS
 from comsl.inference.clips import join_texts, longest_clip
 from comsl.inference.decode import DecodingOptions, Hypothesis, decode_speech_tasks, decode_text
 from comsl.inference.segment import MAX_JOINED, segment
 from comsl.model import load_model
 
-SYSTEMS = ("direct", "cascade", "text")
 LOOKUP = "lookup"
 ROLES = {"direct": ("model",), "cascade": ("cascade_asr", "cascade_mt"), "text": ("cascade_mt",)}
 """The decoders that each system needs."""
-TASKS = ("translate", "transcribe", "both")
 
 Item = TypeVar("Item")
 

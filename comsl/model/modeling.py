@@ -16,6 +16,7 @@ from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 
+from comsl.data.constants import IGNORED_LABEL
 from comsl.errors import ComSLError
 
 from .adapter import AdapterLayer, LengthAdapter, length_mask
@@ -24,7 +25,6 @@ from .generation import ComSLGenerationMixin, default_generation_config
 from .speech import WAVEFORM_MODELS, SpeechEncoder, SpeechLengthError
 
 TEXT_MODELS = ("mbart", "m2m_100")
-IGNORED_LABEL = -100
 
 
 class TextLengthError(ComSLError):

@@ -14,12 +14,11 @@ from torch import Tensor
 from transformers import BatchEncoding, BatchFeature, ProcessorMixin
 
 from comsl.data.characters import fold_case, normalize_characters
+from comsl.data.constants import IGNORED_LABEL
 from comsl.errors import UsageError
 
 from .extraction import ComSLFeatureExtractor, Features
 from .vocabulary import find_language
-
-IGNORED_LABEL = -100
 
 
 class ComSLProcessor(ProcessorMixin):

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from comsl.data.constants import IGNORED_LABEL
 from comsl.errors import ComSLError
 from comsl.objectives.base import CTC_LABELS, SPEECH_POSITIONS, Memory, Pair, Reads, Target
 from comsl.objectives.vocabulary import FrozenDistribution, VocabularyLosses, vocabulary_losses
@@ -85,7 +86,7 @@ class Views:
 def counts(batch: Batch, model: ComSLForConditionalGeneration) -> dict[str, Tensor]:
     """What every kind of sum is divided by, from the batch alone (no forward): scored tokens, speech positions."""
     result = {
-        name: (batch[labels] != -100).sum()
+        name: (batch[labels] != IGNORED_LABEL).sum()
         for name, labels in [*((target.value, target.labels) for target in Target), (CTC_LABELS, "ctc_labels")]
         if labels in batch
     }
@@ -254,7 +255,7 @@ def _score(
     if not pairs:
         return
     labels = batch[target.labels]
-    scored = labels != -100
+    scored = labels != IGNORED_LABEL
     place = {pair: k for k, pair in enumerate(pairs)}
     matches = sorted((match for match in reads.matches if match[0][1] is target), key=str)
     frozen_matches = sorted((pair for pair in reads.frozen_matches if pair[1] is target), key=str)
@@ -291,7 +292,7 @@ def _ctc_loss(model: ComSLForConditionalGeneration, frames: Tensor, lengths: Ten
     logits = model.ctc_head(frames)
     log_probs = (logits if logits.dtype == torch.float64 else logits.float()).log_softmax(-1)
     labels = batch["ctc_labels"]
-    valid = labels != -100
+    valid = labels != IGNORED_LABEL
     label_lengths = valid.sum(1)
     # A row without a single known character says nothing about the speech; it must not teach "all blank".
     labelled = label_lengths > 0

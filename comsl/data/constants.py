@@ -1,0 +1,7 @@
+"""What the data and the models agree on."""
+
+SAMPLE_RATE = 16_000
+"""Samples a second of every waveform."""
+
+IGNORED_LABEL = -100
+"""Label of positions that are not scored; torch's own default."""
