@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from comsl.inference.decode import evaluating, feature_seconds
+from comsl.inference.clips import Clip
+from comsl.inference.decode import evaluating
 
 
 @dataclass(frozen=True)
@@ -35,17 +36,17 @@ class Attention:
 
 
 def cross_attention(
-    model: Any, processor: Any, features: np.ndarray, source_language: str, target_language: str, text: str
+    model: Any, processor: Any, clip: Clip, source_language: str, target_language: str, text: str
 ) -> Attention:
     """Cross-attention while ``text`` is read off (teacher forcing) from one clip.
 
     Args:
         model, processor: a ComSL model and its processor.
-        features: of one clip, as ``processor.features`` makes them.
+        clip: as ``prepare_clip`` makes it; of a fixed duration's silence nothing is shown.
         text: the translation, usually the model's own.
     """
     device = next(model.parameters()).device
-    batch = processor.pad_features([features])
+    batch = processor.pad_features([clip.features])
     speech = torch.as_tensor(batch["input_features" if "input_features" in batch else "input_values"])
     mask = torch.as_tensor(batch["attention_mask"]).to(device)
     language = torch.tensor([processor.language_id(source_language)], device=device)
@@ -65,11 +66,14 @@ def cross_attention(
     scored = [place for place, label in enumerate(labels) if label >= 0]
     tokens = processor.tokenizer.convert_ids_to_tokens([labels[place] for place in scored])
     weights = layers.mean(0)[scored, 1:].cpu().numpy()
-    seconds = feature_seconds(features, processor)
-    if processor.fixed_duration is not None:  # the rest of the frames is the silence behind the clip
-        weights = weights[:, : max(1, round(weights.shape[1] * seconds / processor.fixed_duration))]
-    spectrogram = features if processor.feature_extractor.kind == "whisper" else None
-    return Attention(weights, list(tokens), seconds, spectrogram)
+    weights = _spoken(weights, clip)
+    spectrogram = _spoken(clip.features, clip) if processor.feature_extractor.kind == "whisper" else None
+    return Attention(weights, list(tokens), clip.seconds, spectrogram)
+
+
+def _spoken(frames: np.ndarray, clip: Clip) -> np.ndarray:
+    """Of [rows, frames] those of the audio itself, without what a fixed duration adds behind."""
+    return frames[:, : max(1, round(frames.shape[1] * clip.seconds / clip.padded_seconds))]
 
 
 @contextmanager

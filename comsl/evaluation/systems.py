@@ -19,7 +19,7 @@ from comsl.data.audio import SAMPLE_RATE
 from comsl.errors import ComSLError
 from comsl.evaluation.records import Record
 from comsl.inference import TASKS
-from comsl.inference.clips import join_texts, longest_clip
+from comsl.inference.clips import Clip, join_texts, longest_clip, prepare_clip
 from comsl.inference.decode import DecodingOptions, Hypothesis, decode_speech_tasks, decode_text
 from comsl.inference.segment import MAX_JOINED, segment
 from comsl.model import load_model
@@ -56,11 +56,11 @@ class ModelDecoder:
         self.model, self.processor, self.options = model, processor, options
         self.max_duration = longest_clip(model, processor)
 
-    def prepare(self, waveform: np.ndarray) -> list[np.ndarray]:
-        return [self.processor.features(piece) for piece in split_long(waveform, self.max_duration)]
+    def prepare(self, waveform: np.ndarray) -> list[Clip]:
+        return [prepare_clip(piece, self.processor) for piece in split_long(waveform, self.max_duration)]
 
     def speech(
-        self, clips: Sequence[list[np.ndarray]], sources: Sequence[str], targets: Sequence[str], tasks: Sequence[str]
+        self, clips: Sequence[list[Clip]], sources: Sequence[str], targets: Sequence[str], tasks: Sequence[str]
     ) -> list[list[Hypothesis]]:
         owners = [row for row, clip in enumerate(clips) for _ in clip]
         found = decode_speech_tasks(

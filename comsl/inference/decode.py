@@ -13,18 +13,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import StoppingCriteria, StoppingCriteriaList
 from transformers.utils import ModelOutput
 
-from comsl.data.constants import SAMPLE_RATE
 from comsl.errors import ComSLError
+from comsl.inference.clips import Clip
 from comsl.progress import track
 
-MEL_RATE = 100.0  # frames a second of log-mel features [n_mels, T]
-FRAME_RATE = 50.0  # frames a second of wav2vec2-BERT features [T, 160]
 PROMPT_TOKENS = 2  # [eos, language]
 SCORE_ELEMENTS = 1 << 25  # logits held at once when hypotheses are scored (128 MiB in float32)
 
@@ -107,7 +104,7 @@ class RowLimits(StoppingCriteria):
 def decode_speech(
     model: Any,
     processor: Any,
-    features: Sequence[np.ndarray],
+    clips: Sequence[Clip],
     source_languages: str | Sequence[str],
     target_languages: str | Sequence[str],
     task: str = "translate",
@@ -118,10 +115,10 @@ def decode_speech(
     """Translate or transcribe clips: ``decode_speech_tasks`` for one task.
 
     Returns:
-        One hypothesis a clip, in the order of ``features``; nothing for nothing.
+        One hypothesis a clip, in the order of ``clips``; nothing for nothing.
     """
     (hypotheses,) = decode_speech_tasks(
-        model, processor, features, source_languages, target_languages, (task,), options, description=description
+        model, processor, clips, source_languages, target_languages, (task,), options, description=description
     )
     return hypotheses
 
@@ -129,7 +126,7 @@ def decode_speech(
 def decode_speech_tasks(
     model: Any,
     processor: Any,
-    features: Sequence[np.ndarray],
+    clips: Sequence[Clip],
     source_languages: str | Sequence[str],
     target_languages: str | Sequence[str],
     tasks: Sequence[str],
@@ -142,35 +139,34 @@ def decode_speech_tasks(
     Args:
         model: a ``ComSLForConditionalGeneration`` on any device and in any floating type; in eval mode while this runs,
             every module's mode restored afterwards.
-        features: one array a clip, as ``processor.features(waveform)`` makes them ([n_mels, T], [samples] or [T, 160]).
+        clips: as ``prepare_clip`` makes them.
         source_languages, target_languages: one code for all clips or one a clip; of the task "transcribe" the output
             is in the source language whatever the target says.
         tasks: any of "translate" and "transcribe".
         description: label of a progress bar; None shows none.
 
     Returns:
-        For each task one hypothesis a clip, in the order of ``features``.
+        For each task one hypothesis a clip, in the order of ``clips``.
     """
     options = options or DecodingOptions()
     for task in tasks:
         if task not in ("translate", "transcribe"):
             raise ValueError(f'task must be "translate" or "transcribe", not {task!r}')
-    sources = _language_ids(source_languages, len(features), processor)
+    sources = _language_ids(source_languages, len(clips), processor)
     targets = [
-        sources if task == "transcribe" else _language_ids(target_languages, len(features), processor) for task in tasks
+        sources if task == "transcribe" else _language_ids(target_languages, len(clips), processor) for task in tasks
     ]
-    seconds = [feature_seconds(feature, processor) for feature in features]
     positions = _positions(model)
-    limits = [_limit(options, options.tokens_per_second * length, positions) for length in seconds]
+    limits = [_limit(options, options.tokens_per_second * clip.seconds, positions) for clip in clips]
 
     def inputs(rows: list[int]) -> dict[str, Tensor]:
-        batch = processor.pad_features([features[row] for row in rows])
+        batch = processor.pad_features([clips[row].features for row in rows])
         names = ("input_features", "input_values", "attention_mask")
         arrays = {name: torch.as_tensor(batch[name]) for name in names if name in batch}
         arrays["source_language_ids"] = torch.tensor([sources[row] for row in rows])
         return arrays
 
-    plan = _Plan(seconds, limits, targets, inputs, options.batch_seconds)
+    plan = _Plan([clip.padded_seconds for clip in clips], limits, targets, inputs, options.batch_seconds)
     return _decode(model, processor, plan, options, description)
 
 
@@ -215,15 +211,6 @@ def decode_text(
 
     plan = _Plan([float(len(tokens)) for tokens in ids], limits, [targets], inputs)
     return _decode(model, processor, plan, options, description)[0]
-
-
-def feature_seconds(feature: np.ndarray, processor: Any) -> float:
-    """Seconds of one clip's features, from their shape and the kind of the processor's feature extractor."""
-    if feature.ndim == 1:
-        return feature.shape[0] / SAMPLE_RATE
-    if processor.feature_extractor.kind == "filterbank":  # wav2vec2-BERT stacks pairs of 10 ms frames
-        return feature.shape[0] / FRAME_RATE
-    return feature.shape[1] / MEL_RATE
 
 
 @contextmanager

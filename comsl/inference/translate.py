@@ -7,14 +7,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from comsl.data.audio import SAMPLE_RATE, load_clip
 from comsl.errors import ComSLError, UsageError
 from comsl.inference import TASKS, Task
-from comsl.inference.clips import join_texts, longest_clip
-from comsl.inference.decode import DecodingOptions, Hypothesis, batch_by_length, decode_speech_tasks, feature_seconds
+from comsl.inference.clips import Clip, join_texts, longest_clip, prepare_clip
+from comsl.inference.decode import DecodingOptions, Hypothesis, batch_by_length, decode_speech_tasks
 from comsl.inference.inputs import AudioInput, FileError, expand_inputs
 from comsl.inference.segment import MAX_JOINED, THRESHOLD, Segment, segment
 from comsl.inference.subtitles import FileResult, SegmentResult
@@ -50,7 +49,7 @@ class _Row:
 
     recording: _Recording
     place: int
-    features: np.ndarray
+    clip: Clip
 
 
 class Translator:
@@ -179,23 +178,24 @@ class _Job:
         try:
             waveform = load_clip(entry.read())
             recording = _Recording(entry.file, len(waveform) / SAMPLE_RATE, segment(waveform, *self.cutting))
-            features = [self.translator.processor.features(part.samples(waveform)) for part in recording.segments]
+            processor = self.translator.processor
+            clips = [prepare_clip(part.samples(waveform), processor) for part in recording.segments]
         except ComSLError as error:
             message = " ".join(str(error).split())
             return FileError(entry.file, message if entry.file in message else f"{entry.file}: {message}")
         tasks = ("transcribe", "translate") if self.task == "both" else (self.task,)
-        recording.texts = {task: [None] * len(features) for task in tasks}
-        rows += [_Row(recording, place, array) for place, array in enumerate(features)]
+        recording.texts = {task: [None] * len(clips) for task in tasks}
+        rows += [_Row(recording, place, clip) for place, clip in enumerate(clips)]
         return recording
 
     def _decode(self, rows: list[_Row], waiting: deque[_Recording | FileError]) -> Iterator[FileResult | FileError]:
         model, processor = self.translator.model, self.translator.processor
-        lengths = [feature_seconds(row.features, processor) for row in rows]
+        lengths = [row.clip.padded_seconds for row in rows]
         for batch in batch_by_length(lengths, self.options.batch_size, self.options.batch_seconds):
             chosen = [rows[index] for index in batch]
             tasks = list(chosen[0].recording.texts)
             found = decode_speech_tasks(
-                model, processor, [row.features for row in chosen], self.source, self.target, tasks, self.options
+                model, processor, [row.clip for row in chosen], self.source, self.target, tasks, self.options
             )
             for task, texts in zip(tasks, found, strict=True):
                 for row, text in zip(chosen, texts, strict=True):

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from comsl.data.audio import load_audio
 from comsl.errors import UsageError
 from comsl.evaluation.metrics import score, word_error_rate
+from comsl.inference.clips import Clip, prepare_clip
 from comsl.inference.decode import DecodingOptions, decode_speech, decode_text
 from comsl.training.configuration import EvaluationConfiguration
 from comsl.training.distributed import all_objects, rank, world_size
@@ -51,7 +52,7 @@ class DevelopmentSet:
     ) -> None:
         self.data, self.processor, self.settings, self.task = data, processor, settings, task
         self.rows = [] if task == "loss" else self._choose_rows(manifest, NEEDS[task], settings.max_rows)
-        self._features: list[Any] | None = None
+        self._clips: list[Clip] | None = None
         self._counts: dict[str, float] | None = None
 
     def __call__(self, trainer: JointTrainer) -> dict[str, float]:
@@ -60,7 +61,7 @@ class DevelopmentSet:
         with torch.no_grad():
             metrics = self._losses(trainer)
             if self.task != "loss":
-                self._make_features()  # in full precision, so before autocast
+                self._make_clips()  # in full precision, so before autocast
                 with trainer.full_parameters(), trainer.accelerator.autocast():
                     metrics |= self._generate(joint.model)
         return metrics
@@ -108,12 +109,11 @@ class DevelopmentSet:
     def _my_places(self) -> list[int]:
         return list(range(rank(), len(self.rows), world_size()))
 
-    def _make_features(self) -> None:
+    def _make_clips(self) -> None:
         """Once: the rows are the same every time."""
-        if self._features is None and self.task != "mt":
-            self._features = [
-                self.processor.features(load_audio(self.rows[place]["audio"])) for place in self._my_places()
-            ]
+        if self._clips is None and self.task != "mt":
+            waveforms = (load_audio(self.rows[place]["audio"]) for place in self._my_places())
+            self._clips = [prepare_clip(waveform, self.processor) for waveform in waveforms]
 
     def _generate(self, model: Any) -> dict[str, float]:
         mine = self._my_places()
@@ -134,9 +134,9 @@ class DevelopmentSet:
             texts = [row["transcript"] for row in rows]
             found = decode_text(model, self.processor, texts, sources, targets, options)
         else:
-            assert self._features is not None
+            assert self._clips is not None
             task = "translate" if self.task == "st" else "transcribe"
-            found = decode_speech(model, self.processor, self._features, sources, targets, task, options)
+            found = decode_speech(model, self.processor, self._clips, sources, targets, task, options)
         return [hypothesis.text for hypothesis in found]
 
     def _score(self, hypotheses: list[str]) -> dict[str, float]:

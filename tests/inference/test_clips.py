@@ -1,6 +1,7 @@
 import pytest
 
 from comsl.inference.clips import join_texts, longest_clip
+from comsl.model import SpeechLengthError
 from tests.tiny import tiny_comsl
 
 
@@ -11,6 +12,14 @@ def test_longest_clip(tmp_path):
         126 / 6.25, rel=0.01
     )
     assert longest_clip(*tiny_comsl(tmp_path / "fixed", fixed_duration=5.0)) == pytest.approx(5.0)
+
+
+def test_longest_clip_of_a_fixed_duration(tmp_path):
+    """Every clip has the 30 seconds' frames, whatever its length: 94 with strides of 16, 375 with strides of 4."""
+    longest = longest_clip(*tiny_comsl(tmp_path / "fits", adapter_strides=(2, 2, 2, 2), fixed_duration=30.0))
+    assert longest == 28.0
+    with pytest.raises(SpeechLengthError, match="30 s makes 375 frames of every clip, more than the 127"):
+        longest_clip(*tiny_comsl(tmp_path / "too_long", fixed_duration=30.0))
 
 
 def test_joined_texts():

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from comsl.errors import UsageError
+from comsl.inference.clips import Clip, prepare_clip
 from comsl.inference.decode import (
     DecodingError,
     DecodingOptions,
@@ -28,9 +29,10 @@ def model() -> FakeModel:
 
 
 @pytest.fixture(scope="module")
-def clips() -> list[np.ndarray]:
+def clips() -> list[Clip]:
     rng = np.random.default_rng(0)
-    return [rng.normal(size=(4, frames)).astype(np.float32) for frames in (40, 300, 8, 120, 75, 300, 16, 210)]
+    lengths = (40, 300, 8, 120, 75, 300, 16, 210)
+    return [Clip(rng.normal(size=(4, T)).astype(np.float32), T / 100, T / 100) for T in lengths]
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +76,9 @@ def test_each_row_stops_at_its_own_limit(model, clips, beam):
     options = DecodingOptions(beam=beam, tokens_per_second=2.0, extra_tokens=1)
     hypotheses = decode_speech(model, PROCESSOR, clips, "de", "en", "translate", options)
     for clip, hypothesis in zip(clips, hypotheses, strict=True):
-        assert len(hypothesis.tokens) <= math.ceil(2.0 * clip.shape[1] / 100) + 1
+        assert len(hypothesis.tokens) <= math.ceil(2.0 * clip.seconds) + 1
     assert any(
-        len(hypothesis.tokens) == math.ceil(2.0 * clip.shape[1] / 100) + 1
+        len(hypothesis.tokens) == math.ceil(2.0 * clip.seconds) + 1
         for clip, hypothesis in zip(clips, hypotheses, strict=True)
     )
 
@@ -181,12 +183,13 @@ def composite(tmp_path_factory):
 @pytest.mark.parametrize("task", ["translate", "transcribe"])
 def test_a_composite_decodes_speech_alone_as_in_a_batch(composite, task):
     model, processor = composite
-    features = [processor.features(waveform(seconds, seed)) for seed, seconds in enumerate((0.3, 2.0, 1.1, 3.0, 0.7))]
+    lengths = (0.3, 2.0, 1.1, 3.0, 0.7)
+    clips = [prepare_clip(waveform(seconds, seed), processor) for seed, seconds in enumerate(lengths)]
     sources, targets = ["de", "cy", "fr", "de", "zh-CN"], ["en", "en", "de", "cy", "en"]
     options = DecodingOptions(beam=3, tokens_per_second=6.0, extra_tokens=4)
-    together = decode_speech(model, processor, features, sources, targets, task, options)
-    for row, feature in enumerate(features):
-        alone = decode_speech(model, processor, [feature], sources[row], targets[row], task, options)[0]
+    together = decode_speech(model, processor, clips, sources, targets, task, options)
+    for row, clip in enumerate(clips):
+        alone = decode_speech(model, processor, [clip], sources[row], targets[row], task, options)[0]
         assert alone.tokens == together[row].tokens
         assert alone.score == pytest.approx(together[row].score, abs=1e-5)
     assert len({hypothesis.text for hypothesis in together}) > 2
@@ -201,3 +204,27 @@ def test_a_composite_decodes_text_alone_as_in_a_batch(composite):
     assert [row.tokens for row in together] == [row.tokens for row in alone]
     with pytest.raises(MissingLanguage):
         decode_text(model, processor, [], "mdw", "mdw")
+
+
+def test_the_limit_follows_the_audio_and_not_what_a_fixed_duration_pads(tmp_path):
+    """A random model that never ends by itself, on two seconds of audio and 28 of silence."""
+    model, processor = tiny_comsl(tmp_path / "model", adapter_strides=(2, 2, 2, 2), fixed_duration=30.0)
+    talkative(model, processor)
+    model.text_model.final_logits_bias[0, processor.eos_token_id] = -50.0
+    clip = prepare_clip(waveform(2.0), processor)
+    assert (clip.features.shape, clip.seconds, clip.padded_seconds) == ((80, 3000), 2.0, 30.0)
+    options = DecodingOptions(beam=2, tokens_per_second=2.0, extra_tokens=1)
+    (hypothesis,) = decode_speech(model, processor, [clip], "de", "en", options=options)
+    assert len(hypothesis.tokens) == 5
+
+
+def test_what_is_padded_counts_for_the_size_of_a_batch(model, clips, monkeypatch):
+    """Memory is what the bound is for, and silence takes it too."""
+    sizes = []
+    encode = model.encode
+    monkeypatch.setattr(
+        model, "encode", lambda **inputs: sizes.append(len(inputs["attention_mask"])) or encode(**inputs)
+    )
+    padded = [Clip(clip.features, clip.seconds, 30.0) for clip in clips[:4]]
+    decode_speech(model, PROCESSOR, padded, "de", "en", options=DecodingOptions(beam=1, batch_seconds=60.0))
+    assert sizes == [2, 2]

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from comsl.errors import UsageError
+from comsl.inference.clips import prepare_clip
 from comsl.inference.decode import DecodingOptions, decode_speech
 from comsl.inference.inputs import FileError
 from comsl.inference.subtitles import FileResult
@@ -61,9 +62,9 @@ def test_a_clip_with_hesitations_is_decoded_whole(translator, sentences, tmp_pat
     soundfile.write(tmp_path / "clip.wav", clip, 16_000)
     (result,) = run(translator, tmp_path / "clip.wav")
     assert [(part.start, part.end) for part in result.segments] == [(0.0, result.duration)]
-    features = [translator.processor.features(clip)]
+    clips = [prepare_clip(clip, translator.processor)]
     options = replace(SEARCH, beam=2)
-    (whole,) = decode_speech(translator.model, translator.processor, features, "de", "en", "translate", options)
+    (whole,) = decode_speech(translator.model, translator.processor, clips, "de", "en", "translate", options)
     assert result.translation == whole.text != ""
     assert len(run(translator, tmp_path / "clip.wav", max_joined=0.0)[0].segments) == 2
 

@@ -19,6 +19,7 @@ from accelerate import DistributedType, PartialState
 from safetensors.torch import load_file
 
 from comsl.errors import ComSLError, UsageError
+from comsl.inference.clips import prepare_clip
 from comsl.inference.decode import DecodingOptions, decode_speech
 from comsl.model import load_model
 from comsl.objectives import ObjectiveSet
@@ -65,8 +66,8 @@ def test_a_run_directory(world: Path, joint_run: Path) -> None:
     assert record["seed"] == 0
     assert record["starts"][0]["versions"]["torch"] == torch.__version__
     model, processor = load_model(joint_run)
-    features = [processor.features(torch.sin(torch.arange(8000) / 20).numpy())]
-    (hypothesis,) = decode_speech(model, processor, features, "de", "en", options=DecodingOptions(max_new_tokens=3))
+    clips = [prepare_clip(torch.sin(torch.arange(8000) / 20).numpy(), processor)]
+    (hypothesis,) = decode_speech(model, processor, clips, "de", "en", options=DecodingOptions(max_new_tokens=3))
     assert len(hypothesis.tokens) <= 3
     names = {name for record in logged(joint_run) for name in record}
     assert {"asr", "st", "mt", "mt_teacher", "mtp", "erm", "dev_loss", "dev_bleu"} <= names
