@@ -159,6 +159,9 @@ def _translate(arguments: argparse.Namespace) -> int:
             if isinstance(result, FileError):
                 code = 1
                 _complain(result.message)
+            elif result.truncated:
+                cut, segments = sum(part.truncated for part in result.segments), len(result.segments)
+                _complain(f"{result.file}: the text was cut at its token limit in {cut} of {segments} segments")
             if write is not None:
                 write(write_result(writer, result))
             elif tracks is not None and not isinstance(result, FileError):

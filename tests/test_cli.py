@@ -193,7 +193,7 @@ def test_pretrain_makes_the_parts_that_are_named(
 
 
 class FakeTranslator:
-    """Says what it was asked; a file called "broken" cannot be used."""
+    """Says what it was asked; a file called "broken" cannot be used, one called "endless" ends at its limit."""
 
     asked: dict[str, Any]
 
@@ -212,7 +212,7 @@ class FakeTranslator:
             if file == "broken":
                 yield FileError(file, "broken: not audio")
             else:
-                segments = [SegmentResult(0.0, 1.5, None, f"heard {file}", -0.5)]
+                segments = [SegmentResult(0.0, 1.5, None, f"heard {file}", -0.5, truncated=file == "endless")]
                 yield FileResult(file, source, target, 1.5, None, f"heard {file}", segments)
 
 
@@ -236,6 +236,15 @@ def test_translate_writes_results_and_complains_about_the_rest(
         "path": None, "device": None, "source": "de", "target": "fr", "task": "translate",
         "beam": 3, "batch_size": 2, "max_joined": 15.0, "progress": True,
     }  # fmt: skip
+
+
+def test_translate_says_what_was_cut_at_its_limit(
+    translator: type[FakeTranslator], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["translate", "a", "endless", "--source", "de"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "heard a\nheard endless\n"
+    assert captured.err == "comsl: endless: the text was cut at its token limit in 1 of 1 segments\n"
 
 
 def test_translate_writes_to_a_file(

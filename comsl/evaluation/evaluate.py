@@ -216,12 +216,14 @@ def _look_up(rows: Sequence[Record], training: Sequence[Record], log: RecordLog)
         log.append(records, LOOKUP, time.perf_counter() - started)
 
 
-def _transcripts_of(log: RecordLog) -> Callable[[str], str | None]:
+def _transcripts_of(log: RecordLog) -> Callable[[str], Hypothesis | None]:
     """What the direct system heard: the same model, so the cascade need not listen again."""
 
-    def transcript(row_id: str) -> str | None:
+    def transcript(row_id: str) -> Hypothesis | None:
         made = log.records.get((row_id, "direct"))
-        return made["transcript_hypothesis"] if made is not None and made["error"] is None else None
+        if made is None or made["error"] is not None or made["transcript_hypothesis"] is None:
+            return None
+        return Hypothesis(made["transcript_hypothesis"], math.nan, truncated=made["transcript_truncated"])
 
     return transcript
 

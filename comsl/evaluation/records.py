@@ -23,7 +23,9 @@ Record = dict[str, Any]
     source                 the reference transcript, None where the manifest has none
     hypothesis             the translation, "" where the row failed; None where no translation was asked for
     reference              the raw reference translation, None where the manifest has none
+    truncated              whether the hypothesis was cut at its limit of tokens
     transcript_hypothesis  what the system heard, where it made a transcript; else None
+    transcript_truncated   whether that was cut at its limit of tokens
     score                  mean log-probability of a token of the hypothesis; None where there is none
     duration               seconds of speech
     error                  why the row failed; None where it did not
@@ -37,7 +39,9 @@ FIELDS = (
     "source",
     "hypothesis",
     "reference",
+    "truncated",
     "transcript_hypothesis",
+    "transcript_truncated",
     "score",
     "duration",
     "error",
@@ -50,7 +54,8 @@ SCORED = ("rows", "task", "lowercase", "decoding", "systems", "transcription", "
 class RecordLog:
     """Records on disk as they come, so that an interrupted evaluation can go on.
 
-    The log belongs to ``settings``: it is continued only by an evaluation with equal ones and begun anew otherwise.
+    The log belongs to ``settings``: it is continued only by an evaluation with equal ones (and records of the same
+    fields) and begun anew otherwise.
     Rows that failed are not taken over (their cause may have been mended).
 
     Args:
@@ -65,7 +70,8 @@ class RecordLog:
         """Seconds of decoding by system, those of interrupted runs included."""
         folder.mkdir(parents=True, exist_ok=True)
         state = _read_state(folder / STATE)
-        if settings is not None and state.get("settings") == json.loads(json.dumps(settings)):
+        same = state.get("settings") == json.loads(json.dumps(settings)) and state.get("fields") == list(FIELDS)
+        if settings is not None and same:
             kept = [record for record in _lines(folder / HYPOTHESES, torn=True) if record["error"] is None]
             self.records = {(record["id"], record["system"]): record for record in kept}
             self.seconds = dict(state["seconds"])
@@ -92,7 +98,7 @@ class RecordLog:
         write_text(self.folder / HYPOTHESES, "".join(_line(record) for record in records))
 
     def _write_state(self) -> None:
-        write_json(self.folder / STATE, {"settings": self.settings, "seconds": self.seconds})
+        write_json(self.folder / STATE, {"settings": self.settings, "fields": FIELDS, "seconds": self.seconds})
 
 
 def read_records(folder: str | Path) -> list[Record]:
@@ -163,7 +169,8 @@ def _lines(path: Path, torn: bool = False) -> list[Record]:
         except (ValueError, KeyError, TypeError) as error:
             if torn and number == len(lines):
                 break
-            raise ComSLError(f"{path}, line {number}: not a hypothesis record ({error})") from error
+            problem = f"not a hypothesis record ({error}): run comsl evaluate again"
+            raise ComSLError(f"{path}, line {number}: {problem}") from error
     return records
 
 

@@ -40,7 +40,7 @@ Line = tuple[str, ...]
 
 
 def translation_lines(scores: dict[str, Any]) -> list[Line]:
-    """(system, direction or mean, rows, BLEU, chrF++, empty, failed), one line each."""
+    """(system, direction or mean, rows, BLEU, chrF++, empty, truncated, failed), one line each."""
     lines: list[Line] = []
     for system, result in scores["systems"].items():
         lines += _system_lines(system, result)
@@ -57,8 +57,7 @@ def _system_lines(system: str, result: dict[str, Any]) -> list[Line]:
             str(pair["rows"]),
             _interval(pair["bleu"]),
             _interval(pair["chrf"]),
-            str(pair["empty"]),
-            str(pair["failed"]),
+            *_counts(pair),
         )
         for name, pair in result["pairs"].items()
     ]
@@ -67,30 +66,36 @@ def _system_lines(system: str, result: dict[str, Any]) -> list[Line]:
         for level, title in AVERAGED.items():
             if level in bleu:
                 title += f" ({bleu[level]['languages']})"
-                lines.append((system, title, "", f"{bleu[level]['value']:.1f}", f"{chrf[level]['value']:.1f}", "", ""))
+                values = f"{bleu[level]['value']:.1f}", f"{chrf[level]['value']:.1f}"
+                lines.append((system, title, "", *values, *NO_COUNTS))
     return lines
 
 
 def transcription_lines(scores: dict[str, Any]) -> list[Line]:
-    """(system, language or mean, rows, WER, CER, empty, failed), one line each."""
+    """(system, language or mean, rows, WER, CER, empty, truncated, failed), one line each."""
     lines: list[Line] = []
     for system, result in scores["transcription"].items():
         for name, pair in result["pairs"].items():
-            counts = (str(pair["empty"]), str(pair["failed"]))
-            lines.append((system, name, str(pair["rows"]), f"{pair['wer']:.1f}", f"{pair['cer']:.1f}", *counts))
+            values = f"{pair['wer']:.1f}", f"{pair['cer']:.1f}"
+            lines.append((system, name, str(pair["rows"]), *values, *_counts(pair)))
         if len(result["pairs"]) > 1:
             wer, cer = result["averages"]["wer"], result["averages"]["cer"]
             for level, title in AVERAGED.items():
                 if level in wer:
                     title += f" ({wer[level]['languages']})"
-                    lines.append(
-                        (system, title, "", f"{wer[level]['value']:.1f}", f"{cer[level]['value']:.1f}", "", "")
-                    )
+                    values = f"{wer[level]['value']:.1f}", f"{cer[level]['value']:.1f}"
+                    lines.append((system, title, "", *values, *NO_COUNTS))
     return lines
 
 
-TRANSLATION_HEAD = ("system", "direction", "rows", "BLEU", "chrF++", "empty", "failed")
-TRANSCRIPTION_HEAD = ("transcripts of", "language", "rows", "WER", "CER", "empty", "failed")
+COUNTS = ("empty", "truncated", "failed")
+NO_COUNTS = ("",) * len(COUNTS)
+TRANSLATION_HEAD = ("system", "direction", "rows", "BLEU", "chrF++", *COUNTS)
+TRANSCRIPTION_HEAD = ("transcripts of", "language", "rows", "WER", "CER", *COUNTS)
+
+
+def _counts(pair: dict[str, Any]) -> Line:
+    return tuple(str(pair[name]) for name in COUNTS)
 
 
 def footnotes(scores: dict[str, Any]) -> list[str]:
@@ -103,6 +108,8 @@ def footnotes(scores: dict[str, Any]) -> list[str]:
     unheard = scores.get("rows_without_transcript", 0)
     if rates and unheard:
         notes.append(f"WER, CER: {unheard} of {scores['rows']} rows have no transcript and are not in them")
+    if any(pair["truncated"] for pair in pairs + rates):
+        notes.append("truncated: the text reached its token limit before its end, and is scored as far as it goes")
     if any(pair["bleu"]["ci"] is not None for pair in pairs):
         notes.append("±: 95% interval over rows (bootstrap)")
     settings = {name: scores["decoding"][name] for name in ("beam", "length_penalty", "max_new_tokens", "device")}

@@ -28,8 +28,8 @@ def translation_scores(
     """Scores of sets of records, one a system, with progress on stderr.
 
     Returns:
-        By name of the set ``{"pairs": {"de-en": Scores as a dict, with "failed"}, "averages": {"bleu": {"high": ...},
-        "chrf": ...}}``; rows without a reference or for which no translation was asked are not in it.
+        By name of the set ``{"pairs": {"de-en": Scores as a dict, with "truncated" and "failed"}, "averages": {"bleu":
+        {"high": ...}, "chrf": ...}}``; rows without a reference or for which no translation was asked are not in it.
     """
     groups = {
         (name, pair): rows
@@ -47,7 +47,8 @@ def translation_scores(
     for (name, pair), metrics in found.items():
         rows = groups[name, pair]
         result = Scores(**metrics, rows=len(rows), empty=count_empty([row["hypothesis"] for row in rows]))
-        scores[name]["pairs"][pair] = {**result.to_dict(), "failed": _failed(rows)}
+        truncated = sum(row["truncated"] for row in rows)
+        scores[name]["pairs"][pair] = {**result.to_dict(), "truncated": truncated, "failed": _failed(rows)}
     for result_of in scores.values():
         result_of["averages"] = {
             kind: averages({pair: values[kind]["score"] for pair, values in result_of["pairs"].items()})
@@ -64,7 +65,8 @@ def transcription_scores(records: Iterable[Record], *, normaliser: str = "basic"
     for name, rows in _grouped(heard, lambda row: get_language(row["source_language"]).code):
         hypotheses, references = [row["transcript_hypothesis"] for row in rows], [row["source"] for row in rows]
         rates = word_error_rate(hypotheses, references, rows[0]["source_language"], normaliser=normaliser)
-        pairs[name] = {**rates.to_dict(), "failed": _failed(rows)}
+        truncated = sum(row["transcript_truncated"] for row in rows)
+        pairs[name] = {**rates.to_dict(), "truncated": truncated, "failed": _failed(rows)}
     metrics = {key: averages({name: pair[key] for name, pair in pairs.items()}) for key in ("wer", "cer")}
     return {"pairs": pairs, "averages": metrics}
 

@@ -117,7 +117,7 @@ class SystemRunner:
         decoders: Mapping[str, Decoder],
         load_audio: Callable[[Record], np.ndarray],
         task: str,
-        transcript_of: Callable[[str], str | None],
+        transcript_of: Callable[[str], Hypothesis | None],
     ) -> None:
         self.decoders = decoders
         self.load_audio, self.task, self.transcript_of = load_audio, task, transcript_of
@@ -136,27 +136,25 @@ class SystemRunner:
         tasks = TASKS[:2] if self.task == "both" else (self.task,)
         made = dict(zip(tasks, main.speech(clips, sources, targets, tasks), strict=True))
         nothing: list[None] = [None] * len(rows)
-        translations = made.get("translate", nothing)
-        transcripts = [heard.text for heard in made["transcribe"]] if "transcribe" in made else nothing
+        translations, transcripts = (made.get(task, nothing) for task in TASKS[:2])
         return [record("direct", *parts) for parts in zip(rows, translations, transcripts, strict=True)]
 
     def _cascade(self, rows: Sequence[Record]) -> list[Record]:
         sources, targets = _languages(rows, self.task)
         asr, mt = self.decoders["cascade_asr"], self.decoders["cascade_mt"]
         self._check(asr, sources)
-        known = [self.transcript_of(row["id"]) for row in rows]
-        todo = [index for index, text in enumerate(known) if text is None]
+        known = {index: self.transcript_of(row["id"]) for index, row in enumerate(rows)}
+        todo = [index for index, transcript in known.items() if transcript is None]
         if todo:
             clips = [asr.prepare(self.load_audio(rows[index])) for index in todo]
             languages = [sources[index] for index in todo]
             (heard_now,) = asr.speech(clips, languages, languages, ("transcribe",))
-            for index, heard in zip(todo, heard_now, strict=True):
-                known[index] = heard.text
-        transcripts = [text or "" for text in known]
+            known |= dict(zip(todo, heard_now, strict=True))
+        transcripts = [transcript for transcript in known.values() if transcript is not None]
         translations: Sequence[Hypothesis | None] = [None] * len(rows)
         if self.task != "transcribe":
             self._check(mt, sources + targets)
-            translations = mt.text(transcripts, sources, targets)
+            translations = mt.text([transcript.text for transcript in transcripts], sources, targets)
         return [record("cascade", *parts) for parts in zip(rows, translations, transcripts, strict=True)]
 
     def _text(self, rows: Sequence[Record]) -> list[Record]:
@@ -174,8 +172,9 @@ class SystemRunner:
             decoder.check_language(code)
 
     def _failed(self, system: str, row: Record, error: str) -> Record:
-        transcript = None if system == "text" or (system == "direct" and self.task == "translate") else ""
-        translation = None if self.task == "transcribe" else Hypothesis("", float("nan"))
+        nothing = Hypothesis("", float("nan"))
+        transcript = None if system == "text" or (system == "direct" and self.task == "translate") else nothing
+        translation = None if self.task == "transcribe" else nothing
         return record(system, row, translation, transcript, error)
 
 
@@ -192,7 +191,7 @@ def each(
 
 
 def record(
-    system: str, row: Record, translation: Hypothesis | None, transcript: str | None, error: str | None = None
+    system: str, row: Record, translation: Hypothesis | None, transcript: Hypothesis | None, error: str | None = None
 ) -> Record:
     """The record (``records.FIELDS``) of one manifest row."""
     score = None if translation is None or not np.isfinite(translation.score) else round(translation.score, 4)
@@ -204,7 +203,9 @@ def record(
         "source": row["transcript"],
         "hypothesis": None if translation is None else translation.text,
         "reference": row["translation"],
-        "transcript_hypothesis": transcript,
+        "truncated": translation is not None and translation.truncated,
+        "transcript_hypothesis": None if transcript is None else transcript.text,
+        "transcript_truncated": transcript is not None and transcript.truncated,
         "score": score,
         "duration": row["duration"],
         "error": error,
@@ -227,9 +228,11 @@ def _join(pieces: Sequence[Hypothesis], language: str) -> Hypothesis:
     if len(pieces) == 1:
         return pieces[0]
     tokens = [token for piece in pieces for token in piece.tokens]
-    total = sum(piece.score * (len(piece.tokens) + 1) for piece in pieces)  # the end counts as a token
-    mean = total / (len(tokens) + len(pieces)) if pieces else 0.0
-    return Hypothesis(join_texts([piece.text for piece in pieces], language), mean, tokens)
+    lengths = [len(piece.tokens) + (not piece.truncated) for piece in pieces]  # the end counts as a token
+    total = sum(piece.score * length for piece, length in zip(pieces, lengths, strict=True))
+    mean = total / sum(lengths) if pieces else 0.0
+    text = join_texts([piece.text for piece in pieces], language)
+    return Hypothesis(text, mean, tokens, any(piece.truncated for piece in pieces))
 
 
 def _languages(rows: Sequence[Record], task: str) -> tuple[list[str], list[str]]:

@@ -82,6 +82,8 @@ class Hypothesis:
     """Mean natural log-probability of a generated token, the end included, whatever the search; NaN if unwanted."""
     tokens: list[int] = field(default_factory=list)
     """The generated ids: neither the prompt, nor the end, nor padding."""
+    truncated: bool = False
+    """The row reached its limit of new tokens before its end: the text is cut off, or goes round in circles."""
 
 
 class RowLimits(StoppingCriteria):
@@ -258,12 +260,13 @@ def _decode(
                 prompt = model.decoder_prompt(torch.tensor([targets[row] for row in rows]))
                 criterion = RowLimits([plan.limits[row] for row in rows], prompt.shape[1])
                 sequences = _search(model, encoded, prompt, criterion, options)
-                tokens = [_tokens(sequence, processor) for sequence in sequences[:, criterion.prompt :].tolist()]
+                generated = sequences[:, criterion.prompt :].tolist()
                 scores = [math.nan] * len(rows)
                 if options.scores:
                     scores = _scores(model, encoded, sequences, criterion, processor.eos_token_id)
-                for row, ids, score in zip(rows, tokens, scores, strict=True):
-                    found[row] = Hypothesis(processor.decode(ids).strip(), score, ids)
+                for row, sequence, score in zip(rows, generated, scores, strict=True):
+                    tokens, truncated = _tokens(sequence, processor)
+                    found[row] = Hypothesis(processor.decode(tokens).strip(), score, tokens, truncated)
     return results
 
 
@@ -323,11 +326,11 @@ def _scores(model: Any, encoded: ModelOutput, sequences: Tensor, criterion: RowL
     return scores
 
 
-def _tokens(sequence: list[int], processor: Any) -> list[int]:
-    """Up to the end; a row that its limit ended has no end but may be padded."""
+def _tokens(sequence: list[int], processor: Any) -> tuple[list[int], bool]:
+    """Tokens up to the end, and whether there is none: a row that its limit ended has no end but may be padded."""
     if processor.eos_token_id in sequence:
-        return sequence[: sequence.index(processor.eos_token_id)]
-    return [token for token in sequence if token != processor.pad_token_id]
+        return sequence[: sequence.index(processor.eos_token_id)], False
+    return [token for token in sequence if token != processor.pad_token_id], True
 
 
 def _codes(codes: str | Sequence[str], rows: int) -> list[str]:

@@ -23,6 +23,8 @@ class SegmentResult:
     translation: str | None = None
     score: float = math.nan
     """Mean log-probability of a token of the translation, or of the transcript where there is no translation."""
+    truncated: bool = False
+    """The translation, or the transcript, reached its limit of tokens before its end (``Hypothesis.truncated``)."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,11 @@ class FileResult:
     def text(self) -> str:
         """The translation, or the transcript where only that was asked for."""
         return _shown(self.translation, self.transcript)
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the text of a segment was cut at its limit of tokens."""
+        return any(part.truncated for part in self.segments)
 
 
 class TextWriter:
@@ -162,7 +169,8 @@ def write_result(writer: TextWriter, result: FileResult | FileError) -> str:
 
 
 def as_json(result: FileResult) -> dict[str, Any]:
-    """The object of the JSON format; seconds to the millisecond, scores to 4 places, NaN as null."""
+    """The object of the JSON format; seconds to the millisecond, scores to 4 places, NaN as null. ``truncated`` of the
+    file: one of its segments is."""
     return {
         "file": result.file,
         "source": result.source,
@@ -170,6 +178,7 @@ def as_json(result: FileResult) -> dict[str, Any]:
         "duration": round(result.duration, 3),
         "transcript": result.transcript,
         "translation": result.translation,
+        "truncated": result.truncated,
         "segments": [
             {
                 "start": round(part.start, 3),
@@ -177,6 +186,7 @@ def as_json(result: FileResult) -> dict[str, Any]:
                 "transcript": part.transcript,
                 "translation": part.translation,
                 "score": None if math.isnan(part.score) else round(part.score, 4),
+                "truncated": part.truncated,
             }
             for part in result.segments
         ],

@@ -216,15 +216,15 @@ class _Job:
         for place, part in enumerate(recording.segments):
             transcript = transcripts[place] if transcripts is not None else None
             translation = translations[place] if translations is not None else None
-            scored = translation or transcript
-            assert scored is not None
+            texts = [text for text in (translation, transcript) if text is not None]
             segments.append(
                 SegmentResult(
                     part.start,
                     part.end,
                     transcript.text if transcript else None,
                     translation.text if translation else None,
-                    scored.score,
+                    texts[0].score,
+                    any(text.truncated for text in texts),
                 )
             )
         return FileResult(

@@ -14,7 +14,8 @@ from comsl.data.manifest import write_manifest
 from comsl.errors import ComSLError, UsageError
 from comsl.evaluation import evaluate as module
 from comsl.evaluation.evaluate import evaluate
-from comsl.evaluation.records import RecordLog, read_records, read_scores
+from comsl.evaluation.records import RecordLog, read_records, read_scores, write_json
+from comsl.evaluation.report import transcription_lines, translation_lines
 from comsl.inference.decode import Hypothesis
 
 DE = ["der alte mann sieht das haus", "sie kauft drei rote äpfel", "wir gehen um vier uhr", "das ist gut"]
@@ -28,6 +29,8 @@ class Answers:
         self.heard, self.dictionary, self.direct = heard, dictionary, direct
         self.calls: list[tuple[str, int]] = []
         self.stop_after: int | None = None
+        self.cut: set[str] = set()
+        """Texts that end at their limit."""
 
     def prepare(self, waveform: np.ndarray) -> int:
         return round(len(waveform) / 1600) - 5
@@ -37,11 +40,14 @@ class Answers:
             raise KeyboardInterrupt
         self.calls += [(task, len(clips)) for task in tasks]
         said = {"transcribe": self.heard, "translate": self.direct}
-        return [[Hypothesis(said[task][clip], -0.5, [1]) for clip in clips] for task in tasks]
+        return [[self.say(said[task][clip], -0.5) for clip in clips] for task in tasks]
 
     def text(self, texts: Any, sources: Any, targets: Any) -> list[Hypothesis]:
         self.calls.append(("text", len(texts)))
-        return [Hypothesis(self.dictionary.get(text, ""), -0.25, [1]) for text in texts]
+        return [self.say(self.dictionary.get(text, ""), -0.25) for text in texts]
+
+    def say(self, text: str, score: float) -> Hypothesis:
+        return Hypothesis(text, score, [1], text in self.cut)
 
     def check_language(self, code: str) -> None:
         if code not in ("de", "en", "fr"):
@@ -98,7 +104,7 @@ def test_systems_scores_and_files(manifest: Path, tmp_path: Path, capsys: pytest
     pair = scores["systems"]["direct"]["pairs"]["de-en"]
     assert pair["bleu"]["score"] == pytest.approx(BLEU().corpus_score(by_system["direct"], [EN]).score)
     assert "tok:13a" in pair["bleu"]["signature"]
-    assert (pair["rows"], pair["empty"], pair["failed"]) == (4, 0, 0)
+    assert (pair["rows"], pair["empty"], pair["truncated"], pair["failed"]) == (4, 0, 0, 0)
     assert scores["systems"]["cascade"]["pairs"]["de-en"]["empty"] == 1
     assert scores["systems"]["text"]["averages"]["bleu"]["high"]["languages"] == 1
     # One of 19 words is missing.
@@ -125,6 +131,31 @@ def test_page_is_self_contained_and_shows_text_safely(tmp_path: Path) -> None:
     assert "Worst examples" in page
     assert "Best examples" in page
     assert "she buys three apples" in page
+
+
+def test_texts_that_were_cut_at_their_limit_are_counted(
+    manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = decoder()
+    model.cut = {"wir gehen um vier", EN[1]}
+    result = evaluate(model, manifest, tmp_path / "out")
+    assert result.ok
+    cut = {(r["system"], r["id"]): (r["truncated"], r["transcript_truncated"]) for r in result.records}
+    assert {key: value for key, value in cut.items() if any(value)} == {
+        ("direct", "r2"): (False, True),
+        ("cascade", "r1"): (True, False),
+        ("cascade", "r2"): (False, True),  # the transcript that the direct system made
+        ("text", "r1"): (True, False),
+    }
+    counts = {system: found["pairs"]["de-en"]["truncated"] for system, found in result.scores["systems"].items()}
+    assert counts == {"direct": 0, "cascade": 1, "text": 1}
+    assert result.scores["transcription"]["direct"]["pairs"]["de"]["truncated"] == 1
+    note = "truncated: the text reached its token limit"
+    for page in (capsys.readouterr().out, (tmp_path / "out" / "report.html").read_text(encoding="utf-8")):
+        assert note in page
+    lines = {line[0]: line[-3:] for line in translation_lines(result.scores)}
+    assert lines == {"direct": ("0", "0", "0"), "cascade": ("1", "1", "0"), "text": ("0", "1", "0")}
+    assert [line[-3:] for line in transcription_lines(result.scores)] == [("0", "1", "0")]
 
 
 def test_a_broken_row_costs_itself_only(tmp_path: Path) -> None:
@@ -266,12 +297,23 @@ def test_failed_rows_are_tried_again(tmp_path: Path) -> None:
     log = RecordLog(tmp_path, settings)
     fields = dict.fromkeys(("source_language", "target_language", "source", "hypothesis", "reference", "score"))
     record = {**fields, "system": "direct", "transcript_hypothesis": None, "duration": None}
+    record |= {"truncated": False, "transcript_truncated": False}
     log.append([{**record, "id": "a", "error": None}, {**record, "id": "b", "error": "no file"}], "direct", 1.5)
     again = RecordLog(tmp_path, settings)
     assert set(again.records) == {("a", "direct")}
     assert again.seconds == {"direct": 1.5}
     assert RecordLog(tmp_path, {"beam": 1}).records == {}
     assert RecordLog(tmp_path, None).records == {}
+
+
+def test_records_of_other_fields_are_not_continued(tmp_path: Path) -> None:
+    """What an earlier version left unfinished is begun anew, and named where it was to be read."""
+    (tmp_path / "hypotheses.jsonl").write_text('{"id": "a", "system": "direct", "error": null}\n')
+    with pytest.raises(ComSLError, match="line 1: not a hypothesis record .*: run comsl evaluate again"):
+        read_records(tmp_path)
+    write_json(tmp_path / "state.json", {"settings": {"beam": 5}, "seconds": {"direct": 1.5}})
+    log = RecordLog(tmp_path, {"beam": 5})
+    assert (log.records, log.seconds) == ({}, {})
 
 
 def test_several_manifests(tmp_path: Path) -> None:

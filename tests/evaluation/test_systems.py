@@ -46,9 +46,11 @@ def test_long_clips_are_decoded_segment_by_segment(tmp_path: Path, monkeypatch: 
     (whole,) = decoder.speech(clips, ["de", "cy"], ["en", "en"], ("translate",))
     (alone,) = decoder.speech([[part] for part in parts], ["de", "de"], ["en", "en"], ("translate",))
     assert whole[0].tokens == alone[0].tokens + alone[1].tokens
-    lengths = [len(hypothesis.tokens) + 1 for hypothesis in alone]
+    assert [hypothesis.truncated for hypothesis in alone] == [True, True]  # so that neither has an end to count
+    lengths = [len(hypothesis.tokens) for hypothesis in alone]
     mean = sum(length * hypothesis.score for length, hypothesis in zip(lengths, alone, strict=True)) / sum(lengths)
     assert whole[0].score == pytest.approx(mean)
+    assert whole[0].truncated
 
 
 def test_half_precision_is_for_the_disk(tmp_path: Path) -> None:
@@ -97,13 +99,16 @@ def test_a_damaged_or_mistyped_model_is_refused_in_one_line(tmp_path: Path, monk
 
 def test_segments_are_joined_as_the_language_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoder = ModelDecoder(*tiny_comsl(tmp_path / "model"), OPTIONS)
-    pieces = [Hypothesis("一", -1.0, [1]), Hypothesis("", -1.0, []), Hypothesis("二", -1.0, [2])]
+    pieces = [Hypothesis("一", -1.0, [1]), Hypothesis("", -3.0, []), Hypothesis("二", -2.0, [2], truncated=True)]
     monkeypatch.setattr(systems, "decode_speech_tasks", lambda *arguments: [pieces for _ in arguments[5]])
     monkeypatch.setattr(systems, "segment", lambda clip, longest: [Segment(float(at), at + 1.0) for at in range(3)])
     clip = decoder.prepare(waveform(30.0))
     for source, target, expected in (("de", "zh", ["一二", "一 二"]), ("zh", "en", ["一 二", "一二"])):
         joined = decoder.speech([clip], [source], [target], ("translate", "transcribe"))
         assert [text.text for (text,) in joined] == expected
+        assert joined[0][0].truncated
+        # Two tokens and an end, an end, and a token without end.
+        assert joined[0][0].score == pytest.approx((2 * -1.0 - 3.0 - 2.0) / 4)
 
 
 def test_an_hour_is_cut_whatever_the_model_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

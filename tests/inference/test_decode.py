@@ -77,10 +77,13 @@ def test_each_row_stops_at_its_own_limit(model, clips, beam):
     hypotheses = decode_speech(model, PROCESSOR, clips, "de", "en", "translate", options)
     for clip, hypothesis in zip(clips, hypotheses, strict=True):
         assert len(hypothesis.tokens) <= math.ceil(2.0 * clip.seconds) + 1
-    assert any(
+    at_limit = [
         len(hypothesis.tokens) == math.ceil(2.0 * clip.seconds) + 1
         for clip, hypothesis in zip(clips, hypotheses, strict=True)
-    )
+    ]
+    assert any(at_limit)
+    # With its limit's number of tokens a row has no room for the end, with fewer it ended by itself.
+    assert [hypothesis.truncated for hypothesis in hypotheses] == at_limit
 
 
 def test_beam_search_finds_no_worse_than_greedy_on_the_whole(model, texts):
@@ -92,7 +95,7 @@ def test_beam_search_finds_no_worse_than_greedy_on_the_whole(model, texts):
 def test_score_is_the_mean_log_probability_of_the_new_tokens(model, texts):
     hypotheses = decode_text(model, PROCESSOR, texts, "de", "en", DecodingOptions(beam=2, max_new_tokens=20))
     model.eval()
-    assert {len(hypothesis.tokens) < 20 for hypothesis in hypotheses} == {True, False}  # ended by themselves, and not
+    assert {hypothesis.truncated for hypothesis in hypotheses} == {True, False}
     for text, hypothesis in zip(texts, hypotheses, strict=True):
         ids = torch.tensor([PROCESSOR.source_ids(text, "de")])
         generated = [*hypothesis.tokens, 2][:20]
@@ -109,7 +112,7 @@ def test_nothing_gives_nothing_and_blank_text_nothing_to_read(model):
     assert decode_speech(model, PROCESSOR, [], "de", "en") == []
     assert decode_text(model, PROCESSOR, [], [], []) == []
     blank, full = decode_text(model, PROCESSOR, ["  ", "abc"], "de", "en")
-    assert (blank.text, blank.tokens, blank.score) == ("", [], 0.0)
+    assert (blank.text, blank.tokens, blank.score, blank.truncated) == ("", [], 0.0, False)
     assert full.tokens
 
 
@@ -215,7 +218,7 @@ def test_the_limit_follows_the_audio_and_not_what_a_fixed_duration_pads(tmp_path
     assert (clip.features.shape, clip.seconds, clip.padded_seconds) == ((80, 3000), 2.0, 30.0)
     options = DecodingOptions(beam=2, tokens_per_second=2.0, extra_tokens=1)
     (hypothesis,) = decode_speech(model, processor, [clip], "de", "en", options=options)
-    assert len(hypothesis.tokens) == 5
+    assert (len(hypothesis.tokens), hypothesis.truncated) == (5, True)
 
 
 def test_what_is_padded_counts_for_the_size_of_a_batch(model, clips, monkeypatch):

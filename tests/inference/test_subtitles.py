@@ -15,7 +15,7 @@ BOTH = FileResult(
     segments=[
         SegmentResult(0.0, 1.2345, "Guten Morgen.", "Good\tmorning.", -0.25),
         SegmentResult(1.5, 2.0, "", "", -3.0),
-        SegmentResult(3661.9996, 3725.04, "A & B <i>", "A & B --> <i>", -1.0),
+        SegmentResult(3661.9996, 3725.04, "A & B <i>", "A & B --> <i>", -1.0, truncated=True),
     ],
 )
 SILENT = FileResult(file="silent.wav", source="de", target="en", duration=1.0, translation="")
@@ -62,16 +62,17 @@ def test_json():
     lines = write_results([SILENT, TRANSCRIPT], "json").splitlines()
     assert lines[0] == (
         '{"file": "silent.wav", "source": "de", "target": "en", "duration": 1.0, "transcript": null, '
-        '"translation": "", "segments": []}'
+        '"translation": "", "truncated": false, "segments": []}'
     )
     assert json.loads(lines[1])["segments"] == [
-        {"start": 0.1, "end": 1.9, "transcript": "hola", "translation": None, "score": None}
+        {"start": 0.1, "end": 1.9, "transcript": "hola", "translation": None, "score": None, "truncated": False}
     ]
-    segments = json.loads(write_results([BOTH], "json"))["segments"]
-    assert [(part["start"], part["end"], part["score"]) for part in segments] == [
-        (0.0, 1.234, -0.25),
-        (1.5, 2.0, -3.0),
-        (3662.0, 3725.04, -1.0),
+    both = json.loads(write_results([BOTH], "json"))
+    assert both["truncated"] is True
+    assert [(part["start"], part["end"], part["score"], part["truncated"]) for part in both["segments"]] == [
+        (0.0, 1.234, -0.25, False),
+        (1.5, 2.0, -3.0, False),
+        (3662.0, 3725.04, -1.0, True),
     ]
 
 

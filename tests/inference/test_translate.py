@@ -111,6 +111,26 @@ def test_results_come_as_they_are_ready(translator, folder, monkeypatch, progres
     assert len(read) < 12
 
 
+def test_a_text_that_was_cut_at_its_limit_says_so(translator, folder, monkeypatch):
+    """Of segments, and of the file whose segment it is; of either text where there are two."""
+    from comsl.inference import translate
+
+    decode = translate.decode_speech_tasks
+
+    def cut_the_transcript(*arguments):
+        found = decode(*arguments)
+        return [
+            [replace(text, truncated=task == "transcribe") for text in texts]
+            for task, texts in zip(arguments[5], found, strict=True)
+        ]
+
+    monkeypatch.setattr(translate, "decode_speech_tasks", cut_the_transcript)
+    for task, truncated in (("translate", False), ("transcribe", True), ("both", True)):
+        speech, silence = run(translator, [folder / "a.wav", folder / "silence.wav"], task=task)
+        assert [part.truncated for part in speech.segments] == [truncated]
+        assert (speech.truncated, silence.truncated) == (truncated, False)
+
+
 @pytest.mark.parametrize("task", ["translate", "transcribe", "both"])
 def test_tasks(translator, folder, task):
     speech, silence = run(translator, [folder / "a.wav", folder / "silence.wav"], task=task)
