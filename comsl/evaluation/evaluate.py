@@ -22,14 +22,22 @@ from comsl.evaluation.report import show as show_report
 from comsl.evaluation.rows import Manifest, ManifestRows, manifest_paths
 from comsl.evaluation.scoring import direction, transcription_scores, translation_scores, unseen_rows
 from comsl.evaluation.settings import decoding_settings, model_name
-from comsl.evaluation.systems import LOOKUP, ROLES, Decoder, SystemRunner, load_decoder, record
+from comsl.evaluation.systems import (
+    LISTENERS,
+    LOOKUP,
+    ROLES,
+    Decoder,
+    Heard,
+    ModelDecoder,
+    SystemRunner,
+    load_decoder,
+    record,
+)
 from comsl.inference import TASKS
 from comsl.inference.decode import DecodingOptions, Hypothesis
 from comsl.progress import console, track
 from comsl.provenance import git_commit, versions
 
-ATTENTION_TRIES = 10
-"""Rows that are looked at for one that was decoded whole."""
 UNSEEN = " unseen"
 """Behind a system's name: its rows whose reference is not in the training manifest."""
 
@@ -132,6 +140,7 @@ def evaluate(
         "task": task,
         "lowercase": lowercase,
         "decoding": {**asdict(options), "device": decoders.device()},
+        "segmentation": _segmentation(records, {s: log.longest_whole[s] for s in done if s in LISTENERS}),
         "versions": versions(),
         "git_commit": git_commit(),
         "systems": _translation(records, done, training, lowercase, n_bootstrap) if task != "transcribe" else {},
@@ -183,9 +192,11 @@ def _decode(system: str, rows: ManifestRows, decoders: _Decoders, task: str, log
     if not pending:
         return
     pending.sort(key=lambda row: -(row["duration"] or 0.0))
-    heard = _transcripts_of(log) if decoders.same("cascade_asr") else lambda row_id: None
+    heard = _heard_by_direct(log) if decoders.same("cascade_asr") else lambda row_id: None
     # Loaded before any row is touched: a model that cannot be read is no fault of the rows.
     roles = {role: decoders.get(role) for role in ROLES[system]}
+    if system in LISTENERS:
+        log.longest_whole[system] = roles[LISTENERS[system]].longest_whole
     runner = SystemRunner(roles, rows.waveform, task, heard)
     batches = [pending[start : start + batch_size] for start in range(0, len(pending), batch_size)]
     for batch in track(batches, description=f"decoding, {system}", unit="batches"):
@@ -212,20 +223,23 @@ def _look_up(rows: Sequence[Record], training: Sequence[Record], log: RecordLog)
             transcripts = [row["transcript"] or "" for row in pending]
             answers = Lookup(*memory).translate(transcripts, description=f"look-up, {name}")
         hypotheses = [Hypothesis(answer, math.nan) for answer in answers]
-        records = [record(LOOKUP, row, found, None, error) for row, found in zip(pending, hypotheses, strict=True)]
+        records = [
+            record(LOOKUP, row, found, None, error=error) for row, found in zip(pending, hypotheses, strict=True)
+        ]
         log.append(records, LOOKUP, time.perf_counter() - started)
 
 
-def _transcripts_of(log: RecordLog) -> Callable[[str], Hypothesis | None]:
+def _heard_by_direct(log: RecordLog) -> Callable[[str], Heard | None]:
     """What the direct system heard: the same model, so the cascade need not listen again."""
 
-    def transcript(row_id: str) -> Hypothesis | None:
+    def heard(row_id: str) -> Heard | None:
         made = log.records.get((row_id, "direct"))
         if made is None or made["error"] is not None or made["transcript_hypothesis"] is None:
             return None
-        return Hypothesis(made["transcript_hypothesis"], math.nan, truncated=made["transcript_truncated"])
+        transcript = Hypothesis(made["transcript_hypothesis"], math.nan, truncated=made["transcript_truncated"])
+        return Heard(transcript, made["segments"])
 
-    return transcript
+    return heard
 
 
 def _translation(
@@ -259,6 +273,20 @@ def _transcription(
     return scores
 
 
+def _segmentation(records: Sequence[Record], longest_whole: dict[str, float]) -> dict[str, dict[str, float]]:
+    """Of the systems that hear clips: up to how many seconds they are decoded whole, how many were cut into segments,
+    and in how many of these there was no speech (their hypotheses are empty)."""
+    found: dict[str, dict[str, float]] = {}
+    for system, seconds in longest_whole.items():
+        cut = [row["segments"] for row in records if row["system"] == system and row["segments"] is not None]
+        found[system] = {
+            "longest_whole_seconds": round(seconds, 3),
+            "clips_cut": len(cut),
+            "clips_without_speech": cut.count(0),
+        }
+    return found
+
+
 def _failures(records: Sequence[Record]) -> list[dict[str, str]]:
     return [
         {key: record[key] for key in ("id", "system", "error")} for record in records if record["error"] is not None
@@ -266,29 +294,20 @@ def _failures(records: Sequence[Record]) -> list[dict[str, str]]:
 
 
 def _draw_attention(decoders: _Decoders, records: Sequence[Record], rows: ManifestRows, out: Path) -> str | None:
-    """A picture of one direct translation (the longest of moderate length); its caption, or None where none is made."""
-    from comsl.evaluation.systems import ModelDecoder
-
+    """A picture of one direct translation (decoded whole, of moderate length); its caption, or None for no picture."""
     (out / ATTENTION).unlink(missing_ok=True)
-    usable = [row for row in records if row["system"] == "direct" and row["hypothesis"] and not row["error"]]
+    usable = [row for row in records if row["system"] == "direct" and row["hypothesis"] and row["segments"] is None]
     decoder = decoders.get("model") if usable else None
     if not isinstance(decoder, ModelDecoder):
         return None
     from comsl.evaluation.attention import cross_attention
     from comsl.evaluation.plots import attention_png
 
-    # One segment, one picture; longer clips were decoded in several.
-    usable = [row for row in usable if (row["duration"] or 0.0) <= decoder.max_duration]
-    usable.sort(key=lambda row: (abs((row["duration"] or 0.0) - 4.0), row["id"]))
+    chosen = min(usable, key=lambda row: (abs((row["duration"] or 0.0) - 4.0), row["id"]))
     try:
-        for chosen in usable[:ATTENTION_TRIES]:
-            clip = decoder.prepare(rows.waveform(chosen))
-            if len(clip) == 1:
-                break
-        else:
-            return None
+        (clip,) = decoder.prepare(rows.waveform(chosen)).parts
         languages = chosen["source_language"], chosen["target_language"]
-        attention = cross_attention(decoder.model, decoder.processor, clip[0], *languages, chosen["hypothesis"])
+        attention = cross_attention(decoder.model, decoder.processor, clip, *languages, chosen["hypothesis"])
     except ComSLError as error:
         console.print(f"no attention picture: {error}", markup=False)
         return None

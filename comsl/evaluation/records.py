@@ -27,7 +27,9 @@ Record = dict[str, Any]
     transcript_hypothesis  what the system heard, where it made a transcript; else None
     transcript_truncated   whether that was cut at its limit of tokens
     score                  mean log-probability of a token of the hypothesis; None where there is none
-    duration               seconds of speech
+    duration               seconds of speech, None where unknown
+    segments               into how many segments the clip was cut, 0 where no speech was found in it; None where it was
+                           decoded whole or not at all
     error                  why the row failed; None where it did not
 """
 
@@ -44,6 +46,7 @@ FIELDS = (
     "transcript_truncated",
     "score",
     "duration",
+    "segments",
     "error",
 )
 
@@ -68,6 +71,8 @@ class RecordLog:
         self.records: dict[tuple[str, str], Record] = {}
         self.seconds: dict[str, float] = {}
         """Seconds of decoding by system, those of interrupted runs included."""
+        self.longest_whole: dict[str, float] = {}
+        """Seconds of the longest clip decoded whole, by system; written with the next records."""
         folder.mkdir(parents=True, exist_ok=True)
         state = _read_state(folder / STATE)
         same = state.get("settings") == json.loads(json.dumps(settings)) and state.get("fields") == list(FIELDS)
@@ -75,6 +80,7 @@ class RecordLog:
             kept = [record for record in _lines(folder / HYPOTHESES, torn=True) if record["error"] is None]
             self.records = {(record["id"], record["system"]): record for record in kept}
             self.seconds = dict(state["seconds"])
+            self.longest_whole = dict(state["longest_whole"])
         self._rewrite(self.records.values())
         self._write_state()
 
@@ -98,7 +104,8 @@ class RecordLog:
         write_text(self.folder / HYPOTHESES, "".join(_line(record) for record in records))
 
     def _write_state(self) -> None:
-        write_json(self.folder / STATE, {"settings": self.settings, "fields": FIELDS, "seconds": self.seconds})
+        progress = {"seconds": self.seconds, "longest_whole": self.longest_whole}
+        write_json(self.folder / STATE, {"settings": self.settings, "fields": FIELDS, **progress})
 
 
 def read_records(folder: str | Path) -> list[Record]:

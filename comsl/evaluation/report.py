@@ -112,10 +112,24 @@ def footnotes(scores: dict[str, Any]) -> list[str]:
         notes.append("truncated: the text reached its token limit before its end, and is scored as far as it goes")
     if any(pair["bleu"]["ci"] is not None for pair in pairs):
         notes.append("±: 95% interval over rows (bootstrap)")
+    notes += _segmentation_notes(scores["segmentation"])
     settings = {name: scores["decoding"][name] for name in ("beam", "length_penalty", "max_new_tokens", "device")}
     decoding = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in settings.items() if value is not None)
     notes.append(f"decoding: {decoding}; {scores['rows']} rows")
     return notes
+
+
+def _segmentation_notes(segmentation: dict[str, dict[str, float]]) -> list[str]:
+    """What became of long clips; systems that did the same with them share a note."""
+    notes: dict[str, list[str]] = {}
+    for system, found in segmentation.items():
+        note = f"clips of up to {found['longest_whole_seconds']:g} s are decoded whole"
+        if found["clips_cut"]:
+            note += f", {found['clips_cut']} longer ones were cut into segments of speech"
+        if found["clips_without_speech"]:
+            note += f"; no speech was found in {found['clips_without_speech']} of these (empty hypothesis)"
+        notes.setdefault(note, []).append(system)
+    return [f"{', '.join(systems)}: {note}" for note, systems in notes.items()]
 
 
 def render(scores: dict[str, Any]) -> Group:

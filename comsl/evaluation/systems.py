@@ -9,6 +9,7 @@ lookup   the translation of the most similar training transcript: the floor
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -27,6 +28,8 @@ from comsl.model import load_model
 LOOKUP = "lookup"
 ROLES = {"direct": ("model",), "cascade": ("cascade_asr", "cascade_mt"), "text": ("cascade_mt",)}
 """The decoders that each system needs."""
+LISTENERS = {"direct": "model", "cascade": "cascade_asr"}
+"""The decoder that hears the clips, of the systems that hear any."""
 
 Item = TypeVar("Item")
 
@@ -34,8 +37,14 @@ Item = TypeVar("Item")
 class Decoder(Protocol):
     """What a system needs of a model."""
 
+    longest_whole: float
+    """Seconds of the longest clip that is decoded whole."""
+
     def prepare(self, waveform: np.ndarray) -> Any:
-        """Features of one clip, from its 16 kHz samples."""
+        """One clip, whole or in segments, ready to be decoded; from its 16 kHz samples."""
+
+    def segments(self, clip: Any) -> int | None:
+        """How many segments a prepared clip was cut into, 0 where no speech was found in it; None: it is whole."""
 
     def speech(
         self, clips: Sequence[Any], sources: Sequence[str], targets: Sequence[str], tasks: Sequence[str]
@@ -49,24 +58,46 @@ class Decoder(Protocol):
         """ComSLError if the model lacks the language."""
 
 
+@dataclass(frozen=True)
+class PreparedClip:
+    """A clip as ``ModelDecoder`` decodes it."""
+
+    parts: list[Clip]
+    """The clip itself, or its segments of speech: none where the detector hears none."""
+    whole: bool
+
+
 class ModelDecoder:
-    """A ComSL model as a decoder; a prepared clip is its segments: one, but for clips too long to decode whole."""
+    """A ComSL model as a decoder of the clips that a manifest names.
+
+    A clip is decoded whole, as is the practice of the field: a manifest says that it is speech and where it begins and
+    ends, so the detector is not asked. Only what is too long for that (more than the model takes, or than the
+    ``MAX_JOINED`` seconds that such models are trained on) is cut into segments of speech, whose texts are joined;
+    without speech there are none and the hypothesis is empty. ``comsl translate``, which knows nothing of a recording,
+    cuts at long pauses, trims silence and leaves out what is not speech whatever the length.
+    """
 
     def __init__(self, model: Any, processor: Any, options: DecodingOptions) -> None:
         self.model, self.processor, self.options = model, processor, options
         self.max_duration = longest_clip(model, processor)
+        self.longest_whole = min(self.max_duration, MAX_JOINED)
 
-    def prepare(self, waveform: np.ndarray) -> list[Clip]:
-        return [prepare_clip(piece, self.processor) for piece in split_long(waveform, self.max_duration)]
+    def prepare(self, waveform: np.ndarray) -> PreparedClip:
+        whole = len(waveform) <= self.longest_whole * SAMPLE_RATE
+        parts = [waveform] if whole else [part.samples(waveform) for part in segment(waveform, self.max_duration)]
+        return PreparedClip([prepare_clip(part, self.processor) for part in parts], whole)
+
+    def segments(self, clip: PreparedClip) -> int | None:
+        return None if clip.whole else len(clip.parts)
 
     def speech(
-        self, clips: Sequence[list[Clip]], sources: Sequence[str], targets: Sequence[str], tasks: Sequence[str]
+        self, clips: Sequence[PreparedClip], sources: Sequence[str], targets: Sequence[str], tasks: Sequence[str]
     ) -> list[list[Hypothesis]]:
-        owners = [row for row, clip in enumerate(clips) for _ in clip]
+        owners = [row for row, clip in enumerate(clips) for _ in clip.parts]
         found = decode_speech_tasks(
             self.model,
             self.processor,
-            [segment for clip in clips for segment in clip],
+            [part for clip in clips for part in clip.parts],
             [sources[row] for row in owners],
             [targets[row] for row in owners],
             tasks,
@@ -101,6 +132,14 @@ def load_decoder(path: str | Path, options: DecodingOptions, device: str | None 
     return ModelDecoder(to_device(where), processor, options)
 
 
+@dataclass(frozen=True)
+class Heard:
+    """A clip's transcript, and ``Decoder.segments`` of the clip."""
+
+    transcript: Hypothesis
+    segments: int | None
+
+
 class SystemRunner:
     """Makes the records of a batch of manifest rows.
 
@@ -108,8 +147,8 @@ class SystemRunner:
         decoders: by role (``ROLES``); those of the systems that are run.
         load_audio: manifest row -> 16 kHz samples; raises ComSLError.
         task: "translate" (hypotheses only), "transcribe" (transcripts only) or "both".
-        transcript_of: id -> transcript that the direct system already made with the cascade's own ASR decoder; None
-            where it must be made.
+        heard_before: id -> what the direct system already heard with the cascade's own ASR decoder; None where it must
+            be heard.
     """
 
     def __init__(
@@ -117,10 +156,10 @@ class SystemRunner:
         decoders: Mapping[str, Decoder],
         load_audio: Callable[[Record], np.ndarray],
         task: str,
-        transcript_of: Callable[[str], Hypothesis | None],
+        heard_before: Callable[[str], Heard | None],
     ) -> None:
         self.decoders = decoders
-        self.load_audio, self.task, self.transcript_of = load_audio, task, transcript_of
+        self.load_audio, self.task, self.heard_before = load_audio, task, heard_before
 
     def run(self, system: str, rows: Sequence[Record]) -> list[Record]:
         """Records of ``rows`` in their order. Where a row cannot be decoded its record has the reason as ``error`` and
@@ -137,25 +176,30 @@ class SystemRunner:
         made = dict(zip(tasks, main.speech(clips, sources, targets, tasks), strict=True))
         nothing: list[None] = [None] * len(rows)
         translations, transcripts = (made.get(task, nothing) for task in TASKS[:2])
-        return [record("direct", *parts) for parts in zip(rows, translations, transcripts, strict=True)]
+        segments = [main.segments(clip) for clip in clips]
+        return [record("direct", *parts) for parts in zip(rows, translations, transcripts, segments, strict=True)]
 
     def _cascade(self, rows: Sequence[Record]) -> list[Record]:
         sources, targets = _languages(rows, self.task)
         asr, mt = self.decoders["cascade_asr"], self.decoders["cascade_mt"]
         self._check(asr, sources)
-        known = {index: self.transcript_of(row["id"]) for index, row in enumerate(rows)}
-        todo = [index for index, transcript in known.items() if transcript is None]
+        known = {index: self.heard_before(row["id"]) for index, row in enumerate(rows)}
+        todo = [index for index, heard in known.items() if heard is None]
         if todo:
             clips = [asr.prepare(self.load_audio(rows[index])) for index in todo]
             languages = [sources[index] for index in todo]
-            (heard_now,) = asr.speech(clips, languages, languages, ("transcribe",))
-            known |= dict(zip(todo, heard_now, strict=True))
-        transcripts = [transcript for transcript in known.values() if transcript is not None]
+            (transcripts,) = asr.speech(clips, languages, languages, ("transcribe",))
+            for index, clip, transcript in zip(todo, clips, transcripts, strict=True):
+                known[index] = Heard(transcript, asr.segments(clip))
+        heard_all = [heard for heard in known.values() if heard is not None]
         translations: Sequence[Hypothesis | None] = [None] * len(rows)
         if self.task != "transcribe":
             self._check(mt, sources + targets)
-            translations = mt.text([transcript.text for transcript in transcripts], sources, targets)
-        return [record("cascade", *parts) for parts in zip(rows, translations, transcripts, strict=True)]
+            translations = mt.text([heard.transcript.text for heard in heard_all], sources, targets)
+        return [
+            record("cascade", row, translation, heard.transcript, heard.segments)
+            for row, translation, heard in zip(rows, translations, heard_all, strict=True)
+        ]
 
     def _text(self, rows: Sequence[Record]) -> list[Record]:
         sources, targets = _languages(rows, self.task)
@@ -175,7 +219,7 @@ class SystemRunner:
         nothing = Hypothesis("", float("nan"))
         transcript = None if system == "text" or (system == "direct" and self.task == "translate") else nothing
         translation = None if self.task == "transcribe" else nothing
-        return record(system, row, translation, transcript, error)
+        return record(system, row, translation, transcript, error=error)
 
 
 def each(
@@ -191,7 +235,12 @@ def each(
 
 
 def record(
-    system: str, row: Record, translation: Hypothesis | None, transcript: Hypothesis | None, error: str | None = None
+    system: str,
+    row: Record,
+    translation: Hypothesis | None,
+    transcript: Hypothesis | None,
+    segments: int | None = None,
+    error: str | None = None,
 ) -> Record:
     """The record (``records.FIELDS``) of one manifest row."""
     score = None if translation is None or not np.isfinite(translation.score) else round(translation.score, 4)
@@ -208,19 +257,9 @@ def record(
         "transcript_truncated": transcript is not None and transcript.truncated,
         "score": score,
         "duration": row["duration"],
+        "segments": segments,
         "error": error,
     }
-
-
-def split_long(waveform: np.ndarray, max_duration: float) -> list[np.ndarray]:
-    """The clip, or its segments of speech cut at pauses where it is long: what comsl translate does with it.
-
-    A clip of up to ``MAX_JOINED`` seconds is one stretch there too, unless it holds no speech; a manifest says that it
-    does, so the detector is not asked.
-    """
-    if len(waveform) <= min(max_duration, MAX_JOINED) * SAMPLE_RATE:
-        return [waveform]
-    return [part.samples(waveform) for part in segment(waveform, max_duration)]
 
 
 def _join(pieces: Sequence[Hypothesis], language: str) -> Hypothesis:

@@ -31,6 +31,13 @@ class Answers:
         self.stop_after: int | None = None
         self.cut: set[str] = set()
         """Texts that end at their limit."""
+        self.segments_of: dict[int, int] = {}
+        """Of the clips that are not decoded whole."""
+
+    longest_whole = 0.55
+
+    def segments(self, clip: int) -> int | None:
+        return self.segments_of.get(clip)
 
     def prepare(self, waveform: np.ndarray) -> int:
         return round(len(waveform) / 1600) - 5
@@ -156,6 +163,35 @@ def test_texts_that_were_cut_at_their_limit_are_counted(
     lines = {line[0]: line[-3:] for line in translation_lines(result.scores)}
     assert lines == {"direct": ("0", "0", "0"), "cascade": ("1", "1", "0"), "text": ("0", "1", "0")}
     assert [line[-3:] for line in transcription_lines(result.scores)] == [("0", "1", "0")]
+
+
+def test_clips_that_were_cut_into_segments_are_counted(
+    manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, other = decoder(), decoder()
+    model.segments_of = other.segments_of = {1: 3, 2: 0, 3: 1}
+    model.heard[2] = other.heard[2] = model.direct[2] = ""
+    result = evaluate(model, manifest, tmp_path / "out")
+    segments = {(r["system"], r["id"]): r["segments"] for r in result.records}
+    for system in ("direct", "cascade"):
+        assert [segments[system, f"r{index}"] for index in range(4)] == [None, 3, 0, 1]
+    assert {segments["text", f"r{index}"] for index in range(4)} == {None}
+    counts = {"longest_whole_seconds": 0.55, "clips_cut": 3, "clips_without_speech": 1}
+    assert result.scores["segmentation"] == {"direct": counts, "cascade": counts}
+    note = (
+        "direct, cascade: clips of up to 0.55 s are decoded whole, 3 longer ones were cut into segments of speech; "
+        "no speech was found in 1 of these (empty hypothesis)"
+    )
+    for page in (capsys.readouterr().out, (tmp_path / "out" / "report.html").read_text(encoding="utf-8")):
+        assert note in page
+    # Another model listens for itself.
+    other.longest_whole, other.segments_of = 0.65, {2: 0, 3: 2}
+    result = evaluate(model, manifest, tmp_path / "other", ["direct", "cascade"], cascade_asr=other)
+    assert result.scores["segmentation"]["cascade"] == {**counts, "longest_whole_seconds": 0.65, "clips_cut": 2}
+    assert "cascade: clips of up to 0.65 s are decoded whole, 2 longer" in capsys.readouterr().out
+    whole = evaluate(decoder(), manifest, tmp_path / "whole", ["text", "direct"])
+    assert list(whole.scores["segmentation"]) == ["direct"]
+    assert "direct: clips of up to 0.55 s are decoded whole\n" in capsys.readouterr().out
 
 
 def test_a_broken_row_costs_itself_only(tmp_path: Path) -> None:
@@ -286,6 +322,11 @@ def test_interrupted_and_continued_equals_uninterrupted(
     assert first == second
     scores = [read_scores(tmp_path / name) for name in ("a", "b")]
     assert scores[0]["systems"] == scores[1]["systems"]
+    # Finished, it is only scored again, and knows what was done without asking the model.
+    monkeypatch.setattr(module, "load_decoder", None)
+    evaluate(tmp_path / "twice", manifest, tmp_path / "b", ["cascade"], batch_size=1, show=False)
+    assert read_scores(tmp_path / "b")["segmentation"] == {"cascade": scores[0]["segmentation"]["cascade"]}
+    monkeypatch.setattr(module, "load_decoder", lambda path, *_: models[Path(path).name])
     # Another beam is another evaluation.
     models["twice"].calls = []
     evaluate(tmp_path / "twice", manifest, tmp_path / "b", batch_size=1, beam=1, show=False)
@@ -297,7 +338,7 @@ def test_failed_rows_are_tried_again(tmp_path: Path) -> None:
     log = RecordLog(tmp_path, settings)
     fields = dict.fromkeys(("source_language", "target_language", "source", "hypothesis", "reference", "score"))
     record = {**fields, "system": "direct", "transcript_hypothesis": None, "duration": None}
-    record |= {"truncated": False, "transcript_truncated": False}
+    record |= {"truncated": False, "transcript_truncated": False, "segments": None}
     log.append([{**record, "id": "a", "error": None}, {**record, "id": "b", "error": "no file"}], "direct", 1.5)
     again = RecordLog(tmp_path, settings)
     assert set(again.records) == {("a", "direct")}
@@ -393,7 +434,7 @@ def test_real_model(tmp_path: Path) -> None:
 
 
 def test_the_attention_picture_is_of_one_segment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from comsl.evaluation.systems import ModelDecoder
+    from comsl.evaluation.systems import ModelDecoder, PreparedClip
     from comsl.inference.decode import DecodingOptions
     from tests.tiny import tiny_comsl, waveform
 
@@ -406,13 +447,14 @@ def test_the_attention_picture_is_of_one_segment(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(model, "speech", lambda clips, *rest: [answer * len(clips) for _ in rest[2]])
     whole = model.prepare
 
-    def prepare(samples: np.ndarray) -> list[np.ndarray]:
-        return whole(samples) * (2 if len(samples) > 3 * 16_000 else 1)
+    def prepare(samples: np.ndarray) -> PreparedClip:
+        cut = len(samples) > 3 * 16_000
+        return PreparedClip(whole(samples).parts * (2 if cut else 1), not cut)
 
     monkeypatch.setattr(model, "prepare", prepare)
     arguments: dict[str, Any] = {"task": "translate", "n_bootstrap": 0, "show": False}
     result = evaluate(model, manifest, tmp_path / "out", ["direct"], **arguments)
     assert result.scores["attention"].startswith("r3:"), "the longest that was decoded whole"
-    monkeypatch.setattr(model, "prepare", lambda samples: [])
+    monkeypatch.setattr(model, "prepare", lambda samples: PreparedClip([], whole=False))
     assert evaluate(model, manifest, tmp_path / "silent", ["direct"], **arguments).scores["attention"] is None
     assert not (tmp_path / "silent" / "attention.png").exists()

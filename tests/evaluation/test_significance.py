@@ -38,6 +38,7 @@ def folder(path: Path, hypotheses: list[str], system: str = "direct", lowercase:
             "transcript_truncated": False,
             "score": None,
             "duration": 1.0,
+            "segments": None,
             "error": None,
             **fields,
         }

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from comsl.errors import ComSLError
 from comsl.evaluation import systems
-from comsl.evaluation.systems import ModelDecoder, load_decoder, split_long
+from comsl.evaluation.systems import ModelDecoder, PreparedClip, load_decoder
 from comsl.inference.decode import DecodingOptions, Hypothesis
 from comsl.inference.segment import Segment
 from comsl.model import compose
@@ -18,16 +18,23 @@ from tests.tiny import tiny_comsl, tiny_m2m100, tiny_mbart50, tiny_wav2vec2, tin
 OPTIONS = DecodingOptions(beam=1, max_new_tokens=5)
 
 
-def test_short_clips_stay_whole() -> None:
-    clip = waveform(2.0)
-    assert split_long(clip, 28.0)[0] is clip
-    assert split_long(clip, 2.0)[0] is clip
+def test_what_can_be_decoded_whole_is_whatever_is_in_it(tmp_path: Path) -> None:
+    """Up to 15 seconds, or what the model takes if that is less; silence too, which comsl translate would leave out."""
+    sizes = {"few": ((2, 2), 126 / 12.5), "many": ((2, 2, 2), 15.0)}
+    for name, (strides, longest) in sizes.items():
+        decoder = ModelDecoder(*tiny_comsl(tmp_path / name, adapter_strides=strides), OPTIONS)
+        assert decoder.longest_whole == pytest.approx(longest, rel=0.01)
+        samples = int(decoder.longest_whole * 16_000)
+        clip = decoder.prepare(np.zeros(samples, np.float32))
+        assert (clip.whole, len(clip.parts), clip.parts[0].seconds) == (True, 1, samples / 16_000)
+        assert decoder.segments(clip) is None
+        assert decoder.segments(decoder.prepare(np.zeros(samples + 1, np.float32))) == 0
 
 
 def test_silence_too_long_for_the_model_gives_nothing(tmp_path: Path) -> None:
     decoder = ModelDecoder(*tiny_comsl(tmp_path / "model"), OPTIONS)
     silence = decoder.prepare(np.zeros(16_000 * 12, np.float32))
-    assert silence == []
+    assert silence == PreparedClip([], whole=False)
     clips = [decoder.prepare(waveform(1.0)), silence]
     ((heard, nothing),) = decoder.speech(clips, ["de", "cy"], ["en", "en"], ("translate",))
     assert len(heard.tokens) > 0
@@ -40,11 +47,15 @@ def test_long_clips_are_decoded_segment_by_segment(tmp_path: Path, monkeypatch: 
     assert decoder.max_duration == pytest.approx(126 / 12.5, rel=0.01)
     monkeypatch.setattr(systems, "segment", lambda clip, longest: [Segment(0.0, 1.0), Segment(5.0, 7.5)])
     clip = waveform(12.0)
-    parts = decoder.prepare(clip)
+    long = decoder.prepare(clip)
+    assert decoder.segments(long) == 2
+    parts = long.parts
     assert [part.features.shape[1] for part in parts] == [100, 250]
-    clips = [parts, decoder.prepare(waveform(1.5, 1))]
+    clips = [long, decoder.prepare(waveform(1.5, 1))]
     (whole,) = decoder.speech(clips, ["de", "cy"], ["en", "en"], ("translate",))
-    (alone,) = decoder.speech([[part] for part in parts], ["de", "de"], ["en", "en"], ("translate",))
+    (alone,) = decoder.speech(
+        [PreparedClip([part], whole=True) for part in parts], ["de", "de"], ["en", "en"], ("translate",)
+    )
     assert whole[0].tokens == alone[0].tokens + alone[1].tokens
     assert [hypothesis.truncated for hypothesis in alone] == [True, True]  # so that neither has an end to count
     lengths = [len(hypothesis.tokens) for hypothesis in alone]
@@ -124,5 +135,5 @@ def test_an_hour_is_cut_whatever_the_model_reads(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(systems, "segment", cut)
     hour = np.broadcast_to(np.float32(0.1), 3600 * 16_000)
-    assert [part.seconds for part in decoder.prepare(hour)] == [20.0, 25.0]
+    assert [part.seconds for part in decoder.prepare(hour).parts] == [20.0, 25.0]
     assert asked == [28.0]
