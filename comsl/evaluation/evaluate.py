@@ -116,6 +116,8 @@ def evaluate(
     options = options or DecodingOptions(beam=beam, batch_size=batch_size, max_new_tokens=max_new_tokens)
     rows = ManifestRows(manifest)
     rows.check(done, task)
+    if LISTENERS.keys() & set(done):
+        rows.read_durations()
     models = {"model": model, "cascade_asr": cascade_asr, "cascade_mt": cascade_mt}
     settings = decoding_settings(models, manifest, train_manifest, task, options)
     log = RecordLog(out, settings)

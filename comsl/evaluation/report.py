@@ -219,10 +219,18 @@ def _summary(scores: dict[str, Any]) -> str:
     if commit:
         changed = " and changes to it" if commit.endswith("+") else ""
         commit = f", commit {commit[:12]}{changed}"
-    hours = scores["audio_seconds"] / 3600
     manifests = ", ".join(scores["manifests"])
-    data = f"{scores['rows']} rows, {hours:.2f} hours of speech, from {manifests}"
+    data = f"{scores['rows']} rows, {_length(scores)}, from {manifests}"
     return f"{data}. {scores['created']}; {versions}{commit}."
+
+
+def _length(scores: dict[str, Any]) -> str:
+    """Hours of speech, as far as they are known."""
+    unknown = scores["rows_without_duration"]
+    if unknown == scores["rows"]:
+        return "of unknown length"
+    hours = f"{scores['audio_seconds'] / 3600:.2f} hours of speech"
+    return f"{hours} (rows of unknown length: {unknown})" if unknown else hours
 
 
 def _curves_section(curves: dict[str, dict[str, list[tuple[float, float]]]]) -> list[str]:
@@ -276,7 +284,8 @@ def _example(chrf: float, record: Record, others: Iterable[Record]) -> str:
         if text is not None
     )
     pair = f"{record['source_language']}-{record['target_language']}"
-    head = f"{record['id']} · {pair} · {record['duration'] or 0:.1f} s · chrF++ {chrf:.1f}"
+    length = "" if record["duration"] is None else f" · {record['duration']:.1f} s"
+    head = f"{record['id']} · {pair}{length} · chrF++ {chrf:.1f}"
     return f'<table class="example"><caption>{escape(head)}</caption>{cells}</table>'
 
 

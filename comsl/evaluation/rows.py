@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from comsl.data.audio import load_clip
+from comsl.data.audio import audio_duration, load_clip
 from comsl.data.manifest import load_manifest
 from comsl.errors import ComSLError, UsageError
 from comsl.evaluation.records import Record
+from comsl.progress import track
 
 Manifest = str | Path | Sequence[str | Path]
 """Path of a manifest, or of several whose rows follow each other."""
@@ -30,10 +32,20 @@ class ManifestRows:
         self._place = {row["id"]: place for place, row in enumerate(self.rows)}
 
     def waveform(self, row: Record) -> np.ndarray:
-        audio = self._dataset[self._place[row["id"]]]["audio"]
+        return load_clip(self._audio(row))
+
+    def read_durations(self) -> None:
+        """Take durations that the manifest lacks from the audio; None stays where there is none to read."""
+        missing = [row for row in self.rows if row["duration"] is None]
+        for row in track(missing, description="lengths of clips", unit="clips") if missing else ():
+            with suppress(ComSLError):  # why it cannot be read is told when it is to be decoded
+                row["duration"] = audio_duration(self._audio(row))
+
+    def _audio(self, row: Record) -> str | bytes:
+        audio: str | bytes | None = self._dataset[self._place[row["id"]]]["audio"]
         if audio is None:
             raise ComSLError(f"row {row['id']}: no audio")
-        return load_clip(audio)
+        return audio
 
     def check(self, systems: Sequence[str], task: str) -> None:
         """UsageError for what no row at all can give: that is a wrong command, not a bad row."""
@@ -53,6 +65,7 @@ class ManifestRows:
         return {
             "rows": len(self.rows),
             "rows_without_transcript": sum(row["transcript"] is None for row in self.rows),
+            "rows_without_duration": sum(row["duration"] is None for row in self.rows),
             "audio_seconds": round(sum(row["duration"] or 0.0 for row in self.rows), 3),
         }
 

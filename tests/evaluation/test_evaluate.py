@@ -247,6 +247,30 @@ def test_rows_without_transcript_are_told(tmp_path: Path, capsys: pytest.Capture
     assert note not in capsys.readouterr().out
 
 
+def test_durations_that_the_manifest_lacks_are_those_of_the_audio(tmp_path: Path) -> None:
+    manifest = make_manifest(
+        tmp_path, r0={"duration": None}, r1={"duration": None}, r2={"duration": None, "audio": "missing.wav"}
+    )
+    result = evaluate(decoder(), manifest, tmp_path / "out", ["direct", "text"], show=False)
+    assert [record["duration"] for record in result.records] == [0.5, 0.6, None, 0.8] * 2
+    assert result.scores["audio_seconds"] == pytest.approx(1.9)
+    assert result.scores["rows_without_duration"] == 1
+    assert [failure["id"] for failure in result.failed] == ["r2"]
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "4 rows, 0.00 hours of speech (rows of unknown length: 1), from" in page
+    assert "r2 · de-en · chrF++" in page, "and not 0.0 s"
+    assert "r0 · de-en · 0.5 s · chrF++" in page
+
+
+def test_what_hears_nothing_needs_no_durations(tmp_path: Path) -> None:
+    manifest = make_manifest(tmp_path, **{f"r{index}": {"duration": None} for index in range(4)})
+    result = evaluate(decoder(), manifest, tmp_path / "out", ["text"], show=False)
+    assert (result.scores["audio_seconds"], result.scores["rows_without_duration"]) == (0.0, 4)
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "4 rows, of unknown length, from" in page
+    assert "hours" not in page
+
+
 def test_a_row_without_translation_is_reported_and_not_scored(tmp_path: Path) -> None:
     result = evaluate(decoder(), make_manifest(tmp_path, r1={"translation": None}), tmp_path / "out", show=False)
     assert result.failed == [{"id": "r1", "system": "all", "error": "the row has no translation to score against"}]
