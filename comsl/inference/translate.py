@@ -57,7 +57,7 @@ class Translator:
 
     >>> translator = Translator.from_pretrained()
     >>> for result in translator.translate(["clip.mp3"], source="de"):
-    ...     print(result.file, result.text if isinstance(result, FileResult) else result.message)
+    ...     print(result.message if isinstance(result, FileError) else f"{result.file}: {result.text}")
     """
 
     def __init__(self, model: Any, processor: Any) -> None:

@@ -1,7 +1,9 @@
 import io
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -144,6 +146,20 @@ def test_tasks(translator, folder, task):
     if task == "both":
         transcript = run(translator, folder / "a.wav", task="transcribe")[0].transcript
         assert speech.transcript == transcript
+
+
+def test_the_example_of_the_readme(translator, folder, tmp_path, monkeypatch, capsys):
+    """With a file that can be used, and with one that cannot."""
+    readme = Path(__file__).parents[2] / "README.md"
+    code = readme.read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    monkeypatch.setattr(Translator, "from_pretrained", lambda *_: translator)
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    assert capsys.readouterr().out == "clip.mp3: no such file; check the path\n"
+    shutil.copy(folder / "a.wav", "clip.mp3")
+    exec(code, {})
+    (result,) = translator.translate("clip.mp3", "de")
+    assert capsys.readouterr().out == f"clip.mp3 {result.translation}\n"
 
 
 def test_stdin(translator, folder, monkeypatch):
