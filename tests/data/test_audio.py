@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -186,7 +187,6 @@ def test_not_a_number(tmp_path: Path, value: float) -> None:
 
 
 def test_video_without_sound(tmp_path: Path) -> None:
-    av = pytest.importorskip("av")
     path = tmp_path / "silent.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=10)

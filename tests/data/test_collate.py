@@ -10,6 +10,7 @@ from comsl.data.dataset import Example
 from comsl.data.errors import DataError
 from tests.data.audio_files import tone
 from tests.data.fake import FakeProcessor
+from tests.tiny import tiny_comsl
 
 SPEECH = {"input_features", "attention_mask", "source_language_ids", "durations"}
 KEYS = {
@@ -177,9 +178,6 @@ def test_arguments() -> None:
 
 def test_with_the_real_processor(tmp_path: Path) -> None:
     """A composed model reads what the collator builds, with rows of two lengths and two languages."""
-    pytest.importorskip("comsl.model.compose")
-    from tests.tiny import tiny_comsl
-
     model, processor = tiny_comsl(tmp_path / "model")
     rows = [
         example(0, "der alte Mann", "the old man", features=processor.features(tone(0.5)), duration=0.5),

@@ -276,6 +276,18 @@ def test_spec_augment_needs_spectral_features(manifest: Path) -> None:
         SpeechTranslationDataset(manifest, FakeProcessor("waveform"), settings)
 
 
+def test_time_masks_cover_time_whichever_axis_it_is(manifest: Path) -> None:
+    """Whisper's features are [bands, frames], those of wav2vec2-BERT [frames, bands]."""
+    settings = AugmentSettings(time_masks=1, time_mask_frames=10, time_mask_share=0.5)
+    for kind, bands in (("whisper", 0), ("filterbank", 1)):
+        plain = SpeechTranslationDataset(manifest, FakeProcessor(kind), fields=["speech"])
+        masked = SpeechTranslationDataset(manifest, FakeProcessor(kind), settings, fields=["speech"])
+        changed = [masked[row].features != plain[row].features for row in range(6)]
+        covered = [mask.all(axis=bands).sum() for mask in changed]
+        assert 0 < max(covered) <= 10
+        assert covered == [mask.any(axis=bands).sum() for mask in changed]  # no frame in part
+
+
 def test_unknown_fields(manifest: Path) -> None:
     with pytest.raises(ValueError, match=r"unknown fields \['speach'\]"):
         SpeechTranslationDataset(manifest, FakeProcessor(), fields=["speach"])

@@ -11,6 +11,7 @@ from transformers import LogitsProcessor, LogitsProcessorList
 
 from comsl.errors import UsageError
 from comsl.model import MissingLanguage, compose, load_model
+from comsl.model.generation import default_generation_config
 from tests import tiny
 
 CLIPS = [tiny.waveform(seconds, seed) for seed, seconds in enumerate((1.0, 0.53, 1.71, 0.2))]
@@ -52,6 +53,18 @@ def test_row_alone_equals_row_in_a_batch(comsl: tuple[Any, Any], search: dict[st
     assert rows(together, model) == [rows(output, model)[0] for output in alone]
     prompt = [[model.config.eos_token_id, processor.language_id(code)] for code in TARGETS]
     assert together[:, :2].tolist() == prompt
+
+
+def test_the_default_search_is_the_papers(comsl: tuple[Any, Any]) -> None:
+    """Beam 5, from the first composition to the loaded model."""
+    model, processor = comsl
+    assert default_generation_config(model.config).num_beams == 5
+    assert model.generation_config.num_beams == 5
+    batch = processor(CLIPS[0], source_language="de")
+    scored = {"max_new_tokens": 8, "return_dict_in_generate": True, "output_scores": True}
+    default, beam_5 = (model.generate(**batch, **scored, **search) for search in ({}, {"num_beams": 5}))
+    assert default.scores[0].shape[0] == 5
+    assert torch.equal(default.sequences_scores, beam_5.sequences_scores)
 
 
 @pytest.mark.parametrize("beams", [1, 4])
