@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 
-from comsl.data.audio import SAMPLE_RATE, AudioError, Waveform, load_audio
+from comsl.data.audio import MIN_DURATION, SAMPLE_RATE, AudioError, Waveform, load_audio
 from comsl.errors import UsageError
 
 Features = npt.NDArray[np.float32]
@@ -28,7 +28,7 @@ class AugmentSettings:
 
     speed: tuple[float, ...] = ()
     """Factors one of which each clip is sped up by, in tempo and pitch, such as (0.9, 1.0, 1.1); all equally likely.
-    A clip that the drawn factor would make longer than the model reads keeps its own speed."""
+    A clip that the drawn factor would make longer or shorter than the model reads keeps its own speed."""
 
     noise: float = 0.0
     """Share of the clips that get noise added."""
@@ -83,8 +83,8 @@ def augment_waveform(
 
     Args:
         waveform: [N].
-        max_duration: seconds that the result must not exceed; a clip that a slower speed would make longer keeps its
-            own speed.
+        max_duration: seconds that the result must not exceed. A clip that another speed would make longer, or shorter
+            than ``MIN_DURATION``, keeps its own.
 
     Returns:
         [N'], a new array where anything was changed.
@@ -94,7 +94,8 @@ def augment_waveform(
     if settings.speed:
         factor = settings.speed[int(speed_draw * len(settings.speed))]
         changed = change_speed(waveform, factor)
-        if max_duration is None or changed.size <= round(max_duration * SAMPLE_RATE):
+        longest = math.inf if max_duration is None else round(max_duration * SAMPLE_RATE)
+        if MIN_DURATION * SAMPLE_RATE <= changed.size <= longest:
             waveform = changed
     if noise_draw < settings.noise:
         waveform = add_noise(waveform, settings, generator)

@@ -45,6 +45,13 @@ def test_speed_never_makes_a_clip_too_long() -> None:
     assert augment_waveform(tone(1), settings, rng(), max_duration=2.0).size == 32_000
 
 
+def test_speed_never_makes_a_clip_too_short() -> None:
+    """25 ms are 400 samples, which wav2vec 2.0 makes its first frame of."""
+    settings = AugmentSettings(speed=(1.1,))
+    assert augment_waveform(tone(0.026), settings, rng()).size == 416  # not 378
+    assert augment_waveform(tone(0.0275), settings, rng()).size == 400
+
+
 @pytest.mark.parametrize("ratio", [0.0, 10.0, 30.0])
 def test_white_noise_has_its_ratio(ratio: float) -> None:
     waveform = tone(4)
