@@ -120,7 +120,9 @@ class TrainingConfiguration:
     gradient_checkpointing: bool = setting(False, "recompute activations in the backward pass: less memory, more time")
     early_stopping_patience: int | None = setting(None, "evaluations without improvement after which to stop")
     average_last: int = setting(1, "final model: 1 = best checkpoint, N > 1 = average of N checkpoints")
-    average_by: Literal["last", "best"] = setting("last", "which N checkpoints are averaged")
+    average_by: Literal["last", "best"] = setting(
+        "last", "which N checkpoints are averaged; best: by the score on the development set"
+    )
     wandb: bool = setting(False, "also log to Weights & Biases (needs the wandb package)")
     use_cpu: bool = setting(False, "train on the CPU even if there is a GPU")
 
@@ -189,6 +191,11 @@ class TrainConfiguration:
             raise ConfigurationError(f"compose.{missing}: missing; a model is composed from `speech` and `text`")
         if self.training.early_stopping_patience is not None and not self.data.dev:
             raise ConfigurationError("training.early_stopping_patience: needs a development set (data.dev)")
+        if self.training.average_last > 1 and self.training.average_by == "best" and not self.data.dev:
+            raise ConfigurationError(
+                "training.average_by: without a development set (data.dev) there is no best checkpoint to average; "
+                "name one, or average the last ones (training.average_by: last)"
+            )
 
     def _range_checks(self) -> list[tuple[str, bool, str]]:
         optimizer, training, data, evaluation = self.optimizer, self.training, self.data, self.evaluation

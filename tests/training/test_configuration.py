@@ -89,6 +89,10 @@ def test_the_saved_configuration_is_the_configuration(recipe: Path) -> None:
         (["--data.train", "null"], "data.train: missing"),
         (["--output_dir", ""], "output_dir: missing"),
         (["--training.early_stopping_patience", "2"], "early_stopping_patience: needs a development set"),
+        (
+            ["--training.average_last", "5", "--training.average_by", "best"],
+            "training.average_by: without a development set .* average the last ones",
+        ),
         (["--seed"], "--seed: a value is missing"),
         (["--seed", "--model"], "--seed: a value is missing"),
         (["seed", "1"], "'seed': expected an override such as"),
