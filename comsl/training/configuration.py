@@ -151,7 +151,8 @@ class TrainConfiguration:
     reinitialize: bool = setting(False, "same architecture, random weights: the from-scratch baseline")
     teacher: str | None = setting(
         None,
-        "fine-tuned text model (or ComSL model) that MT is regularised by; null: a copy of the starting text model",
+        "fine-tuned text model (or ComSL model) of the same vocabulary that MT is regularised by; null: a copy of the "
+        "starting text model",
     )
     reduction: Literal["mean", "paper"] = setting(
         "mean", "each objective divided by its count over the global batch, or the published sums"

@@ -115,7 +115,7 @@ def build_trainer(
     dev = configuration.data.dev
     train_rows, dev_rows = load_manifest(configuration.data.train or []), load_manifest(dev) if dev else None
     model, processor = starting_model(configuration)
-    teacher = load_teacher(configuration, objectives, model)
+    teacher = load_teacher(configuration, objectives, model, processor)
     if configuration.reinitialize:
         set_seed(configuration.seed)
         model = type(model)(model.config)
@@ -200,18 +200,42 @@ def _compose(
     )
 
 
-def load_teacher(configuration: TrainConfiguration, objectives: ObjectiveSet, model: Any) -> Any:
+def load_teacher(
+    configuration: TrainConfiguration, objectives: ObjectiveSet, model: Any, processor: ComSLProcessor
+) -> Any:
     """The frozen text model that MT is compared with; None if no objective asks for it."""
     if not objectives.needs_teacher:
         return None
     if configuration.teacher is not None:
-        return load_text_part(configuration.teacher, torch.float32)[0].eval()
+        teacher, tokenizer = load_text_part(configuration.teacher, torch.float32)
+        check_teacher_vocabulary(configuration.teacher, tokenizer, processor.tokenizer)
+        return teacher.eval()
     if configuration.reinitialize:
         raise UsageError(
             "teacher: missing; a model from random weights has no text model worth comparing with: "
             "name a fine-tuned one, or set objectives.mt.teacher_share to 0"
         )
     return copy.deepcopy(model.text_model).eval()
+
+
+def check_teacher_vocabulary(path: str, teacher: Any, student: Any) -> None:
+    """Whether the tokens of two tokenizers have the same numbers: the teacher is fed, and compared by, numbers alone.
+
+    The mask may be missing, which the teacher never reads: M2M-100 and NLLB get theirs when a model is composed.
+
+    Raises:
+        UsageError: naming the first token that the teacher lacks or has elsewhere.
+    """
+    vocabulary = student.get_vocab()
+    tokens = sorted((token for token in vocabulary if token != student.mask_token), key=vocabulary.__getitem__)
+    # Looked up, not taken from its get_vocab(): M2M-100's leaves its languages out where the files do not list them.
+    for token, number in zip(tokens, teacher.convert_tokens_to_ids(tokens), strict=True):
+        if number != vocabulary[token]:
+            where = "does not have" if number in (None, teacher.unk_token_id) else f"has as token {number}"
+            raise UsageError(
+                f"teacher: {path} has another vocabulary than the model: token {vocabulary[token]} of the model is "
+                f"{token!r}, which the teacher {where}; name one that was fine-tuned from the text part of this model"
+            )
 
 
 # ------------------------------------------------------------------------------------------------------ the outcome

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import torch
 import yaml
 from accelerate import DistributedType, PartialState
 from safetensors.torch import load_file
+from transformers import AutoTokenizer
 
 from comsl.errors import ComSLError, UsageError
 from comsl.inference.clips import prepare_clip
@@ -28,7 +30,7 @@ from comsl.training.checkpoints import CheckpointError, CheckpointFolder
 from comsl.training.log_file import read_log
 from comsl.training.run import build_trainer, train
 from comsl.training.trainer import JointTrainer
-from tests.tiny import tiny_mbart50
+from tests.tiny import tiny_m2m100, tiny_mbart50
 from tests.training.processes import CONTEXT, in_child, kill_self, together
 from tests.training.world import build_world, stage
 
@@ -435,6 +437,35 @@ def test_bad_stages_are_named(world: Path, tmp_path: Path) -> None:
     for number, (changes, message) in enumerate(cases):
         with pytest.raises(ComSLError, match=message):
             train(stage(world, tmp_path / str(number), **changes))
+
+
+def test_a_teacher_with_other_tokens_is_refused(world: Path, tmp_path: Path) -> None:
+    """Also one with as many: what it says about token 21 would be taken for what the model says about another."""
+    objectives = {"mt": {"teacher_share": 0.2}}
+    swapped = tiny_mbart50(tmp_path / "swapped")
+    AutoTokenizer.from_pretrained(swapped).save_pretrained(swapped)
+    content = json.loads((swapped / "tokenizer.json").read_text())
+    pieces = content["model"]["vocab"]
+    pieces[20], pieces[21] = pieces[21], pieces[20]
+    (swapped / "tokenizer.json").write_text(json.dumps(content))
+    first = re.escape(repr(pieces[21][0]))
+    changes = {"compose__new_languages": {}, "teacher": str(swapped), "objectives": objectives}
+    with pytest.raises(UsageError, match=f"token 20 of the model is {first}, which the teacher has as token 21; name"):
+        train(stage(world, tmp_path / "run", **changes))
+    with pytest.raises(UsageError, match="token 173 of the model is 'cy_XX', which the teacher does not have; name"):
+        train(stage(world, tmp_path / "cy", objectives=objectives, teacher=str(world / "text")))
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_the_text_part_that_a_model_was_composed_of_is_a_teacher(world: Path, tmp_path: Path, listed: bool) -> None:
+    """M2M-100 has no mask of its own, and its files need not list its languages."""
+    text = str(tiny_m2m100(tmp_path / "text", listed=listed))
+    compose = {"speech": str(world / "speech"), "text": text}
+    settings = stage(world, tmp_path / "run", compose=compose, teacher=text, data__dev=None)
+    trainer = build_trainer(settings, ObjectiveSet(settings.objectives))
+    assert trainer.joint.teacher is not None
+    tokens = load_model_of_parts(settings)[1].tokenizer.get_vocab()
+    assert {"<mask>", "__de__"} <= tokens.keys()
 
 
 def test_rows_without_what_a_task_needs_are_named(world: Path, tmp_path: Path) -> None:
