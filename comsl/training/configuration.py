@@ -132,10 +132,14 @@ class EvaluationConfiguration:
     """Evaluation on the development set during training; chooses the best checkpoint."""
 
     task: Literal["auto", "st", "asr", "mt", "loss"] = setting(
-        "auto", "st and mt: BLEU by generation; asr: word error rate; loss: no generation; auto: what is trained"
+        "auto",
+        "st and mt: BLEU by generation; asr: word error rate (both: mean over the directions); loss: no generation; "
+        "auto: what is trained",
     )
     beam: int = setting(1, "beams of the generation")
-    max_rows: int | None = setting(500, "rows that are generated (the first ones); null: all")
+    max_rows: int | None = setting(
+        500, "rows that are generated: the first of every direction, as many of each; null: all"
+    )
     batch_size: int = setting(16, "rows generated at once, per device")
     max_new_tokens: int | None = setting(None, "tokens generated at most; null: bounded by the input's length")
 

@@ -1,16 +1,21 @@
-"""The development set during training: losses of all objectives, and BLEU or word error rate by generation."""
+"""The development set during training: losses of all objectives, and BLEU or word error rate by generation.
+
+What is generated is scored by direction ("de-en"; for speech recognition by language), and the mean over the directions
+chooses the best checkpoint: a corpus score over all of them together would follow the direction with the most text.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
 from comsl.data.audio import load_audio
 from comsl.errors import UsageError
-from comsl.evaluation.metrics import score, word_error_rate
+from comsl.evaluation.metrics import pair_name, score, word_error_rate
 from comsl.inference.clips import Clip, prepare_clip
 from comsl.inference.decode import DecodingOptions, decode_speech, decode_text
 from comsl.training.configuration import EvaluationConfiguration
@@ -27,7 +32,11 @@ METRICS: dict[str, tuple[str, bool]] = {
     "loss": ("loss", False),
 }
 """Task -> the metric that chooses the best checkpoint, and whether more of it is better."""
-NEEDS = {"st": ("audio", "translation"), "asr": ("audio", "transcript"), "mt": ("transcript", "translation")}
+NEEDS = {
+    "st": ("audio", "translation", "target_language"),
+    "asr": ("audio", "transcript"),
+    "mt": ("transcript", "translation", "target_language"),
+}
 
 
 def choose_task(asked: str, objectives: Sequence[str]) -> Task:
@@ -38,20 +47,75 @@ def choose_task(asked: str, objectives: Sequence[str]) -> Task:
     return next((task for task in candidates if task in objectives), "loss")
 
 
+def by_direction(
+    task: Task, rows: Iterable[int], sources: Sequence[str], targets: Sequence[str | None]
+) -> dict[str, list[int]]:
+    """What is scored by itself: numbers of rows by direction ("de-en"; "de" for speech recognition)."""
+    grouped: dict[str, list[int]] = {}
+    for row in rows:
+        target = targets[row]
+        name = sources[row] if task == "asr" or target is None else pair_name(sources[row], target)
+        grouped.setdefault(name, []).append(row)
+    return grouped
+
+
+def choose_rows(manifest: Any, task: Task, most: int | None) -> list[int]:
+    """Numbers of the rows that are generated, ascending: the first ones of every direction, as many as of any other.
+
+    A direction that has fewer leaves its places to the others. There is nothing random in it, and of one direction
+    these are the first ``most`` rows that have what the task needs.
+
+    Raises:
+        UsageError: no row has it, or ``most`` is less than a row of every direction.
+    """
+    needed, columns = NEEDS[task], manifest.data
+    usable = np.logical_and.reduce([columns.column(name).is_valid().to_numpy() for name in needed])
+    sources, targets = (columns.column(f"{side}_language").to_pylist() for side in ("source", "target"))
+    directions = by_direction(task, np.flatnonzero(usable).tolist(), sources, targets)
+    if not directions:
+        raise UsageError(
+            f"data.dev: no row has {' and '.join(needed)}, which evaluation.task {task} needs; "
+            "use other rows or another task"
+        )
+    if most is not None and most < len(directions):
+        raise UsageError(
+            f"evaluation.max_rows: {most} rows cannot cover the {len(directions)} directions of data.dev; "
+            "use more, or null"
+        )
+    # The first row of every direction, then the second of every one that has a second, and so on.
+    in_turn = sorted((place, row) for rows in directions.values() for place, row in enumerate(rows))
+    return sorted(row for _, row in in_turn[:most])
+
+
+def score_rows(task: Task, hypotheses: list[str], rows: list[dict[str, Any]]) -> tuple[float, str]:
+    """Corpus BLEU or word error rate of one direction on raw references, and how it was computed."""
+    if task == "asr":
+        rates = word_error_rate(hypotheses, [row["transcript"] for row in rows], rows[0]["source_language"])
+        return rates.wer, f"normaliser:{rates.normaliser}"
+    references = [row["translation"] for row in rows]
+    bleu = score(hypotheses, references, rows[0]["target_language"], n_bootstrap=0).bleu
+    return bleu.score, bleu.signature
+
+
 class DevelopmentSet:
     """Called with the trainer, gives the metrics, the same on every rank.
 
     Args:
         data: batches of this rank for the losses, neither shuffled nor augmented.
-        manifest: all rows; the first ``settings.max_rows`` that have what the task needs are generated.
+        manifest: all rows; those of ``choose_rows`` are generated.
         task: what is generated.
+
+    Raises:
+        UsageError: as ``choose_rows``.
     """
 
     def __init__(
         self, data: TrainingData, manifest: Any, processor: Any, settings: EvaluationConfiguration, task: Task
     ) -> None:
         self.data, self.processor, self.settings, self.task = data, processor, settings, task
-        self.rows = [] if task == "loss" else self._choose_rows(manifest, NEEDS[task], settings.max_rows)
+        self.rows = [] if task == "loss" else [manifest[row] for row in choose_rows(manifest, task, settings.max_rows)]
+        sources, targets = ([row[f"{side}_language"] for row in self.rows] for side in ("source", "target"))
+        self.directions = by_direction(task, range(len(self.rows)), sources, targets)
         self._clips: list[Clip] | None = None
         self._counts: dict[str, float] | None = None
 
@@ -139,36 +203,34 @@ class DevelopmentSet:
             found = decode_speech(model, self.processor, self._clips, sources, targets, task, options)
         return [hypothesis.text for hypothesis in found]
 
+    # ------------------------------------------------------------------------------------------------------ scores
+
     def _score(self, hypotheses: list[str]) -> dict[str, float]:
-        """Corpus BLEU or word error rate on raw references; the mean over output languages where there are several."""
-        field, language = (
-            ("transcript", "source_language") if self.task == "asr" else ("translation", "target_language")
-        )
-        by_language: dict[str, tuple[list[str], list[str]]] = {}
-        for row, hypothesis in zip(self.rows, hypotheses, strict=True):
-            texts = by_language.setdefault(row[language], ([], []))
-            texts[0].append(hypothesis)
-            texts[1].append(row[field])
-        scores = {}
-        for code, (found, references) in sorted(by_language.items()):
-            if self.task == "asr":
-                scores[code] = word_error_rate(found, references, code).wer
-            else:
-                scores[code] = score(found, references, code, n_bootstrap=0).bleu.score
+        """The mean over the directions, and where there are several the score of each."""
         name = METRICS[self.task][0]
+        scores = {
+            direction: score_rows(
+                self.task, [hypotheses[place] for place in places], [self.rows[place] for place in places]
+            )[0]
+            for direction, places in sorted(self.directions.items())
+        }
         metrics = {name: sum(scores.values()) / len(scores)}
         return metrics | ({f"{name}_{code}": value for code, value in scores.items()} if len(scores) > 1 else {})
 
-    def _choose_rows(self, manifest: Any, needed: tuple[str, ...], most: int | None) -> list[dict[str, Any]]:
-        rows = []
-        for row in manifest:
-            if all(row[field] for field in needed):
-                rows.append(row)
-            if most is not None and len(rows) == most:
-                break
-        if not rows:
-            raise UsageError(
-                f"data.dev: no row has {' and '.join(needed)}, which evaluation.task {self.task} needs; "
-                "use other rows or another task"
-            )
-        return rows
+    def facts(self) -> dict[str, Any]:
+        """What the deciding number is computed on, and how: for the run's record."""
+        facts: dict[str, Any] = {"metric": METRICS[self.task][0], "rows": len(self.rows), "directions": {}}
+        for direction, places in sorted(self.directions.items()):
+            signature = score_rows(self.task, [""] * len(places), [self.rows[place] for place in places])[1]
+            facts["directions"][direction] = {"rows": len(places), "signature": signature}
+        return facts if self.rows else {"metric": facts["metric"]}
+
+    def __str__(self) -> str:
+        facts = self.facts()
+        if not self.rows:
+            return f"development set: {facts['metric']}"
+        directions = facts["directions"]
+        rows = ", ".join(f"{name} {values['rows']}" for name, values in directions.items())
+        over = f", mean over {len(directions)} directions" if len(directions) > 1 else ""
+        signatures = " or ".join({values["signature"]: None for values in directions.values()})
+        return f"development set: {facts['metric']} of {facts['rows']} rows ({rows}){over}; {signatures}"

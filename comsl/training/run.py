@@ -81,6 +81,9 @@ def train(configuration: TrainConfiguration) -> TrainResult:
         run.start(configuration, state.num_processes, _device_name(state.device))
     with plain_errors(run.path):
         trainer = build_trainer(configuration, objectives, state.process_index, state.num_processes)
+        if state.is_main_process and isinstance(trainer.evaluator, DevelopmentSet):
+            run.note(development=trainer.evaluator.facts())
+            console.print(str(trainer.evaluator), soft_wrap=True, markup=False)
         transformers_logging.disable_progress_bar()  # after loading, whose downloads show theirs; not at every save
         trainer.fit()
         if state.is_main_process:

@@ -1,7 +1,8 @@
 """A run's directory: what was asked, with what it was done, and whether it is finished.
 
 config.yaml       the resolved configuration
-run.json          seed, versions, git commit, processes, device; at the end the result
+run.json          seed, versions, git commit, processes, device, rows and signature of the development score; at the
+                  end the result
 train_log.jsonl   losses, rates and development scores
 curves.png        the same as a picture
 tensorboard/      the same for TensorBoard
@@ -137,6 +138,10 @@ class RunDirectory:
         if "sources" not in record:  # hashing gigabytes: once, on the first start
             record["sources"] = fingerprints(configuration)
         self._write(record)
+
+    def note(self, **facts: Any) -> None:
+        """Add facts to the record, such as what the development score is computed on."""
+        self._write({**self.record, **facts})
 
     def finish(self, build: Callable[[Path], None], result: dict[str, Any]) -> None:
         """Put the model that ``build(folder)`` writes into the directory, then say that the run is finished.
