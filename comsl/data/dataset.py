@@ -40,10 +40,30 @@ NEEDS: dict[str, tuple[str, ...]] = {
 _LENGTH_SLACK = 0.02
 
 
+# Source ids of a text that are no character of it: language, end, and perhaps a word boundary before the first word.
+_TOKENS_AROUND = 3
+
+
+@dataclass(frozen=True)
+class MixedLimit:
+    """How long a clip may be that the text encoder reads behind its transcript, as mtp, stm and erm have it read."""
+
+    alone: float
+    """Seconds that it has positions for with no transcript before them."""
+    per_token: float
+    """Seconds that one position is worth."""
+
+    def beside(self, tokens: Any) -> Any:
+        """Seconds of the longest clip behind so many tokens (a number or an array), language and end included."""
+        return self.alone - tokens * self.per_token
+
+
 class FeatureSource(Protocol):
-    """The part of ``comsl.model.processing.ComSLProcessor`` that turns waveforms into features."""
+    """The part of ``comsl.model.processing.ComSLProcessor`` that turns waveforms into features, and counts tokens."""
 
     def features(self, waveform: Any) -> npt.NDArray[np.float32]: ...
+
+    def source_ids(self, text: str, language: str) -> list[int]: ...
 
 
 @dataclass
@@ -76,10 +96,12 @@ class SpeechTranslationDataset(Dataset[Example]):
             it, and whatever text there is.
         max_duration: seconds that the model reads at most; default: the processor's ``max_duration``, if it has one.
             Never more than its ``fixed_duration``.
+        mixed: what the text encoder reads of a clip behind its transcript; None where it does not, or has no limit.
 
     Raises:
         DataError: a row lacks a column that the fields need, is in a language that the processor lacks, or is known
             to be too long or too short, naming the rows: better now than after an hour of training.
+        UsageError: the processor pads every clip to more than the model reads.
     """
 
     def __init__(
@@ -90,6 +112,7 @@ class SpeechTranslationDataset(Dataset[Example]):
         seed: int = 0,
         fields: Collection[str] | None = None,
         max_duration: float | None = None,
+        mixed: MixedLimit | None = None,
     ) -> None:
         self.manifest = manifest if isinstance(manifest, datasets.Dataset) else load_manifest(manifest)
         if self.manifest._indices is not None:  # a selection: its columns would be those of the whole
@@ -103,6 +126,7 @@ class SpeechTranslationDataset(Dataset[Example]):
         self.fixed_duration: float | None = getattr(processor, "fixed_duration", None)
         limits = [seconds for seconds in (max_duration, self.fixed_duration) if seconds is not None]
         self.max_duration: float | None = min(limits, default=None)
+        self.mixed = mixed
         # Shared memory, so that workers that live on from one epoch to the next see it change.
         self._epoch = torch.zeros((), dtype=torch.long).share_memory_()
         self._seconds: npt.NDArray[np.float64] | None = None
@@ -111,7 +135,13 @@ class SpeechTranslationDataset(Dataset[Example]):
         self._check_languages()
         if self.fields is not None and "speech" not in self.fields:
             self.manifest = self.manifest.remove_columns(["audio"])
-        elif self.fields is not None:
+            return
+        if self.fixed_duration is not None and max_duration is not None and self.fixed_duration > max_duration:
+            raise UsageError(
+                f"the fixed duration of {self.fixed_duration:g} s, which every clip is padded to, is longer than the"
+                f" {max_duration:g} s that the model reads at most: compose it with a shorter fixed_duration"
+            )
+        if self.fields is not None:
             self._check_durations(_numbers(self.manifest.data.column("duration")))
 
     def _find_time_axis(self) -> int:
@@ -156,11 +186,17 @@ class SpeechTranslationDataset(Dataset[Example]):
 
     def _add_speech(self, example: Example, audio: str | bytes) -> None:
         waveform = load_audio(audio)
-        reason = self._wrong_duration(waveform.size / SAMPLE_RATE, slack=0.5 / SAMPLE_RATE)
+        seconds, slack = waveform.size / SAMPLE_RATE, 0.5 / SAMPLE_RATE
+        reason, longest = self._wrong_duration(seconds, slack), self.max_duration
+        if self.mixed is not None and example.transcript is not None:
+            tokens = len(self.processor.source_ids(example.transcript, example.source_language))
+            reason = reason or self._too_long_together(seconds, tokens, slack)
+            if self.fixed_duration is None:  # otherwise it is the padding that takes the positions
+                longest = min(self.mixed.beside(tokens), longest or np.inf)
         if reason:
             raise DataError(reason)
         generator = np.random.default_rng(example.key)
-        waveform = augment_waveform(waveform, self.augment, generator, self.max_duration)
+        waveform = augment_waveform(waveform, self.augment, generator, longest)
         example.duration = waveform.size / SAMPLE_RATE
         example.features = self.processor.features(waveform)
         if self.augment.masks_features:
@@ -176,6 +212,18 @@ class SpeechTranslationDataset(Dataset[Example]):
                 " segments with their own text, or leave it out"
             )
         return None
+
+    def _too_long_together(self, seconds: float, tokens: int, slack: float = _LENGTH_SLACK) -> str | None:
+        """What is wrong with a clip behind a transcript of so many tokens, if anything."""
+        assert self.mixed is not None
+        seconds, room = max(seconds, self.fixed_duration or 0.0), self.mixed.beside(tokens)
+        if seconds <= room + slack:
+            return None
+        return (
+            f"{seconds:.2f} s of audio and a transcript of {tokens} tokens, beside which the text encoder has positions"
+            f" for {max(room, 0.0):.2f} s; cut it into segments with their own text, leave it out, or switch off mtp,"
+            " stm and erm, which read both together"
+        )
 
     def _check_columns(self) -> None:
         for field in sorted(self.fields or ()):
@@ -216,6 +264,12 @@ class SpeechTranslationDataset(Dataset[Example]):
             return f"row {ids[int(rows[0])].as_py()!r} has"
         return f"{rows.size} rows (first: {', '.join(repr(ids[int(row)].as_py()) for row in rows[:3])}) have"
 
+    def check_durations(self, rows: Sequence[int]) -> None:
+        """Refuse those of the rows that the manifest says to be too long or too short; needed only without fields."""
+        seconds = np.full(len(self), np.nan)
+        seconds[rows] = _numbers(self.manifest.data.column("duration"))[rows]
+        self._check_durations(seconds)
+
     def _check_durations(self, seconds: npt.NDArray[np.float64]) -> None:
         """Refuse what is known to be too long or too short; NaN: not known."""
         longest = np.inf if self.max_duration is None else self.max_duration + _LENGTH_SLACK
@@ -224,6 +278,28 @@ class SpeechTranslationDataset(Dataset[Example]):
             if rows.size:
                 reason = self._wrong_duration(float(seconds[rows[0]]))
                 raise DataError(f"{self._rows(rows)} {reason}")
+        if self.mixed is not None:
+            self._check_mixed_lengths(seconds)
+
+    def _check_mixed_lengths(self, seconds: npt.NDArray[np.float64]) -> None:
+        """Refuse clips that are known to have no room beside their transcript.
+
+        Only rows of which this could be true are tokenised: a token is a character at least. Where a tokeniser takes
+        one character apart (NFKC does so with a few) a row may be overlooked, and is found when it is read.
+        """
+        assert self.mixed is not None
+        transcripts, languages = (self.manifest.data.column(name) for name in ("transcript", "source_language"))
+        characters = _numbers(pc.utf8_length(transcripts))
+        if self.fixed_duration is not None:  # which is known where the clip's own is not
+            seconds = np.full_like(seconds, self.fixed_duration)
+        reasons = {}
+        for row in np.flatnonzero(seconds > self.mixed.beside(characters + _TOKENS_AROUND)).tolist():
+            tokens = len(self.processor.source_ids(transcripts[row].as_py(), languages[row].as_py()))
+            reason = self._too_long_together(float(seconds[row]), tokens)
+            if reason:
+                reasons[row] = reason
+        if reasons:
+            raise DataError(f"{self._rows(np.array([*reasons]))} {next(iter(reasons.values()))}")
 
     def durations(self) -> npt.NDArray[np.float64]:
         """Seconds of each row [rows], from the manifest or else from the file's header; NaN without audio."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import BatchFeature, SeamlessM4TFeatureExtractor, SequenceFeatureExtractor, Wav2Vec2FeatureExtractor
 
 from comsl.data.constants import SAMPLE_RATE
-from comsl.data.features import log_mel
+from comsl.data.features import HOP, log_mel
 from comsl.errors import ComSLError
 
 # Frames that transformers' Whisper extractor pads to.
@@ -115,6 +115,14 @@ class ComSLFeatureExtractor(SequenceFeatureExtractor):
             output = self._extractor(samples, sampling_rate=SAMPLE_RATE, return_tensors="np")
             return output["input_values"][0].astype(np.float32)
         return self._filterbank(samples)
+
+    def steps(self, samples: int) -> int:
+        """Length T, or N, of the features of a clip of so many samples, without padding to `fixed_duration`."""
+        if self.kind == "whisper":
+            return -(-samples // HOP)
+        if self.kind == "waveform":
+            return samples
+        return ((samples - 400) // 160 + 1) // 2  # windows of 25 ms every 10 ms, stacked in twos
 
     def _filterbank(self, samples: Features) -> Features:
         # Two frames of 25 ms are stacked to one; shorter clips have none.

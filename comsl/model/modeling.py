@@ -136,7 +136,11 @@ class ComSLForConditionalGeneration(ComSLGenerationMixin, PreTrainedModel):
 
     def adapted_lengths(self, attention_mask: Tensor) -> Tensor:
         """Frames [B] after the adapter for a speech mask [B, T]; the language embedding is not counted."""
-        return self.adapter.output_lengths(self.speech_encoder.output_lengths(attention_mask.sum(dim=1)))
+        return self.speech_positions(attention_mask.sum(dim=1)) - 1
+
+    def speech_positions(self, steps: Tensor) -> Tensor:
+        """Positions [B] of the text encoder that speech of so many input steps [B] takes: the language and frames."""
+        return 1 + self.adapter.output_lengths(self.speech_encoder.output_lengths(steps))
 
     def encode_speech(self, speech: Tensor, attention_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Run the speech encoder: `(hidden [B, F, d_s], lengths [B])`. Raises SpeechLengthError, never cuts."""

@@ -36,10 +36,6 @@ class Memory(Enum):
     """Its text part."""
 
     @property
-    def has_speech(self) -> bool:
-        return self is not Memory.TEXT
-
-    @property
     def is_mixed(self) -> bool:
         return self in (Memory.MIXED_SPEECH, Memory.MIXED_TEXT)
 
@@ -87,6 +83,16 @@ class Reads:
     def pairs(self) -> frozenset[Pair]:
         in_matches = (pair for match in self.matches for pair in match)
         return frozenset([*self.cross_entropies, *in_matches, *self.frozen_matches])
+
+    @property
+    def mixed(self) -> bool:
+        """Whether transcript and speech are encoded together."""
+        return bool(self.layers) or any(memory.is_mixed for memory, _ in self.pairs)
+
+    @property
+    def encoded_speech(self) -> bool:
+        """Whether speech goes through adapter and text encoder (CTC reads it before)."""
+        return self.mixed or any(memory is Memory.SPEECH for memory, _ in self.pairs)
 
     def __or__(self, other: Reads) -> Reads:
         for pair in self.cross_entropies.keys() & other.cross_entropies.keys():

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from comsl.model.modeling import ComSLForConditionalGeneration
-from comsl.objectives.base import Memory, ObjectiveError
+from comsl.objectives.base import ObjectiveError
 from comsl.objectives.settings import ObjectiveSet
 from comsl.objectives.views import Batch, compute_views, counts
 
@@ -113,9 +113,7 @@ def _check_teacher(model: ComSLForConditionalGeneration, teacher: PreTrainedMode
 
 def _freeze_unread(model: ComSLForConditionalGeneration, objectives: ObjectiveSet) -> None:
     reads = objectives.reads
-    memories = {memory for memory, _ in reads.pairs}
-    adapted = bool(reads.layers) or any(memory is not Memory.TEXT for memory in memories)
-    if not adapted:
+    if not reads.encoded_speech:
         model.adapter.requires_grad_(False)
         if not reads.ctc:
             model.speech_encoder.requires_grad_(False)

@@ -60,11 +60,11 @@ class ObjectiveSet:
         reads = self.reads
         memories = {memory for memory, _ in reads.pairs}
         targets = {target for _, target in reads.pairs}
-        mixed = bool(reads.layers) or any(memory.is_mixed for memory in memories)
+        transcribed = bool(targets & {Target.TRANSCRIPT, Target.MASKED_TOKENS})
         wanted = {
-            "speech": mixed or reads.ctc or any(memory.has_speech for memory in memories),
-            "transcript": mixed or Memory.TEXT in memories or bool(targets & {Target.TRANSCRIPT, Target.MASKED_TOKENS}),
-            "masked_transcript": mixed,
+            "speech": reads.encoded_speech or reads.ctc,
+            "transcript": reads.mixed or Memory.TEXT in memories or transcribed,
+            "masked_transcript": reads.mixed,
             "translation": Target.TRANSLATION in targets,
             "ctc": reads.ctc,
         }

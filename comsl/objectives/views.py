@@ -91,7 +91,7 @@ def counts(batch: Batch, model: ComSLForConditionalGeneration) -> dict[str, Tens
         if labels in batch
     }
     if "attention_mask" in batch:
-        result[SPEECH_POSITIONS] = (model.adapted_lengths(batch["attention_mask"]) + 1).sum()
+        result[SPEECH_POSITIONS] = model.speech_positions(batch["attention_mask"].sum(dim=1)).sum()
     return result
 
 
@@ -122,19 +122,18 @@ def compute_views(
 def _encode(model: ComSLForConditionalGeneration, batch: Batch, reads: Reads, views: Views) -> dict[str, Rows]:
     """Encoded rows by view ("speech", "text", "mixed"); fills in what is read on the way."""
     memories = {memory for memory, _ in reads.pairs}
-    mixed = bool(reads.layers) or any(memory.is_mixed for memory in memories)
     inputs: dict[str, Rows] = {}
-    if mixed or reads.ctc or Memory.SPEECH in memories:
+    if reads.encoded_speech or reads.ctc:
         speech = batch["input_features"] if "input_features" in batch else batch["input_values"]
         frames, frame_lengths = model.encode_speech(speech, batch["attention_mask"])
         if reads.ctc:
             views._ctc = _ctc_loss(model, frames, frame_lengths, batch)
-        if mixed or Memory.SPEECH in memories:
+        if reads.encoded_speech:
             embeds, mask = model.embed_speech(frames, frame_lengths, batch["source_language_ids"])
             inputs["speech"] = Rows(embeds, mask.sum(1))
     if Memory.TEXT in memories:
         inputs["text"] = Rows(model.embed_text(batch["transcript_ids"]), batch["transcript_mask"].sum(1))
-    if mixed:
+    if reads.mixed:
         masked = Rows(model.embed_text(batch["masked_transcript_ids"]), batch["transcript_mask"].sum(1))
         inputs["mixed"] = _concatenate(masked, inputs["speech"])
         _check_positions(model, inputs["mixed"])
@@ -174,7 +173,10 @@ def _encode_rows(
 
 
 def _check_positions(model: ComSLForConditionalGeneration, mixed: Rows) -> None:
-    """Either side alone was checked where it was made; only together can they be too long."""
+    """Either side alone was checked where it was made; only together can they be too long.
+
+    The data set refuses such rows by name; this is for batches that come from elsewhere.
+    """
     positions = model.max_positions
     if positions is not None and mixed.states.shape[1] > positions:
         raise ComSLError(

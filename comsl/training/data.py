@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from comsl.data.characters import character_vocabulary
 from comsl.data.collate import Collator
-from comsl.data.dataset import SpeechTranslationDataset
+from comsl.data.constants import SAMPLE_RATE
+from comsl.data.dataset import MixedLimit, SpeechTranslationDataset
 from comsl.data.sampler import BucketBatchSampler
 from comsl.training.trainer import TrainingData
 
@@ -23,6 +27,7 @@ def stage_data(
     configuration: TrainConfiguration,
     *,
     max_duration: float | None,
+    mixed: MixedLimit | None,
     training: bool,
     rank: int = 0,
     world_size: int = 1,
@@ -30,7 +35,7 @@ def stage_data(
     """Batches of one rank: shuffled and augmented for training, neither for the development set."""
     settings = configuration.data
     augment: AugmentSettings | None = settings.augment if training else None
-    dataset = SpeechTranslationDataset(rows, processor, augment, configuration.seed, fields, max_duration)
+    dataset = SpeechTranslationDataset(rows, processor, augment, configuration.seed, fields, max_duration, mixed)
     limit = settings.max_batch_seconds if "speech" in fields else float(settings.max_batch_characters)
     temperature = settings.temperature if training else None
     sampler = BucketBatchSampler(
@@ -47,6 +52,37 @@ def stage_data(
         steps_multiple_of=configuration.training.gradient_accumulation_steps if training else 1,
     )
     return TrainingData(dataset, sampler, Collator(processor, fields, settings.mask_probability))
+
+
+def text_encoder_limit(model: Any, processor: Any) -> MixedLimit | None:
+    """How long a clip the text encoder has positions for, alone and behind a transcript; None: there is no end of them.
+
+    Every convolution between the samples and the text encoder divides lengths by its stride and rounds down, and so
+    does the whole of them: each further position is worth the same number of samples.
+    """
+
+    def longest(positions: int) -> int:
+        """Samples of the longest clip that takes so many positions."""
+
+        def taken(samples: int) -> int:
+            return int(model.speech_positions(torch.tensor([processor.feature_extractor.steps(samples)])))
+
+        beyond = SAMPLE_RATE
+        while taken(beyond) <= positions:
+            beyond *= 2
+        return bisect.bisect_right(range(beyond), positions, key=taken) - 1
+
+    if model.max_positions is None:
+        return None
+    alone = longest(model.max_positions)
+    per_token = alone - longest(model.max_positions - 1)
+    return MixedLimit(alone / SAMPLE_RATE, per_token / SAMPLE_RATE)
+
+
+def longest_clip(model: Any, text_limit: MixedLimit | None) -> float | None:
+    """Seconds of the longest clip that both encoders have positions for."""
+    limits = [model.max_duration, None if text_limit is None else text_limit.alone]
+    return min((seconds for seconds in limits if seconds is not None), default=None)
 
 
 def ctc_symbols(asked: Sequence[str] | str | None, train: str | Sequence[str] | None) -> list[str] | None:

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from comsl.data.audio import load_audio
+from comsl.data.dataset import SpeechTranslationDataset
 from comsl.errors import UsageError
 from comsl.evaluation.metrics import pair_name, score, word_error_rate
-from comsl.inference.clips import Clip, prepare_clip
+from comsl.inference.clips import Clip
 from comsl.inference.decode import DecodingOptions, decode_speech, decode_text
 from comsl.training.configuration import EvaluationConfiguration
 from comsl.training.distributed import all_objects, rank, world_size
@@ -104,16 +104,30 @@ class DevelopmentSet:
         data: batches of this rank for the losses, neither shuffled nor augmented.
         manifest: all rows; those of ``choose_rows`` are generated.
         task: what is generated.
+        max_duration: seconds of the longest clip that can be generated from.
 
     Raises:
         UsageError: as ``choose_rows``.
+        DataError: a clip that is known to be too long or too short.
     """
 
     def __init__(
-        self, data: TrainingData, manifest: Any, processor: Any, settings: EvaluationConfiguration, task: Task
+        self,
+        data: TrainingData,
+        manifest: Any,
+        processor: Any,
+        settings: EvaluationConfiguration,
+        task: Task,
+        max_duration: float | None,
     ) -> None:
         self.data, self.processor, self.settings, self.task = data, processor, settings, task
-        self.rows = [] if task == "loss" else [manifest[row] for row in choose_rows(manifest, task, settings.max_rows)]
+        self.chosen = [] if task == "loss" else choose_rows(manifest, task, settings.max_rows)
+        self.rows = [manifest[row] for row in self.chosen]
+        self.speech: SpeechTranslationDataset | None = None
+        if task in ("st", "asr"):
+            # The losses may read less of these rows than generating from them does, and so may the checks of ``data``.
+            self.speech = SpeechTranslationDataset(manifest, processor, max_duration=max_duration)
+            self.speech.check_durations(self.chosen)
         sources, targets = ([row[f"{side}_language"] for row in self.rows] for side in ("source", "target"))
         self.directions = by_direction(task, range(len(self.rows)), sources, targets)
         self._clips: list[Clip] | None = None
@@ -175,9 +189,14 @@ class DevelopmentSet:
 
     def _make_clips(self) -> None:
         """Once: the rows are the same every time."""
-        if self._clips is None and self.task != "mt":
-            waveforms = (load_audio(self.rows[place]["audio"]) for place in self._my_places())
-            self._clips = [prepare_clip(waveform, self.processor) for waveform in waveforms]
+        if self._clips is None and self.speech is not None:
+            self._clips = []
+            for place in self._my_places():
+                example = self.speech[self.chosen[place]]
+                assert example.features is not None
+                assert example.duration is not None
+                padded = self.processor.fixed_duration or example.duration
+                self._clips.append(Clip(example.features, example.duration, padded))
 
     def _generate(self, model: Any) -> dict[str, float]:
         mine = self._my_places()

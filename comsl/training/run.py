@@ -33,7 +33,7 @@ from comsl.training.checkpoints import (
     copy_model_files,
 )
 from comsl.training.configuration import ComposeConfiguration, TrainConfiguration
-from comsl.training.data import ctc_symbols, stage_data
+from comsl.training.data import ctc_symbols, longest_clip, stage_data, text_encoder_limit
 from comsl.training.development import METRICS, DevelopmentSet, choose_task
 from comsl.training.distributed import barrier
 from comsl.training.new_parts import named_or_new
@@ -123,19 +123,25 @@ def build_trainer(
         set_seed(configuration.seed)
         model = type(model)(model.config)
     joint = JointModel(model, objectives, teacher, configuration.reduction)
+    text_limit = text_encoder_limit(model, processor)
+    longest = longest_clip(model, text_limit)
+    reads = objectives.reads
     make = functools.partial(
         stage_data,
         processor=processor,
         fields=objectives.fields,
         configuration=configuration,
-        max_duration=model.max_duration,  # the data set knows the fixed duration, and takes the smaller
+        max_duration=longest if reads.encoded_speech else model.max_duration,
+        mixed=text_limit if reads.mixed else None,
         rank=rank,
         world_size=world_size,
     )
     evaluate, metric = None, METRICS["loss"]
     if dev_rows is not None:
         task = choose_task(configuration.evaluation.task, list(objectives.active))
-        evaluate = DevelopmentSet(make(dev_rows, training=False), dev_rows, processor, configuration.evaluation, task)
+        evaluate = DevelopmentSet(
+            make(dev_rows, training=False), dev_rows, processor, configuration.evaluation, task, longest
+        )
         metric = METRICS[task]
     output = Path(configuration.output_dir)
     return JointTrainer(

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from comsl.data.augment import AugmentSettings
 from comsl.data.collate import Collator
-from comsl.data.dataset import NEEDS, SpeechTranslationDataset
+from comsl.data.dataset import NEEDS, MixedLimit, SpeechTranslationDataset
 from comsl.data.errors import DataError
 from comsl.data.features import log_mel
 from comsl.data.manifest import load_manifest, write_manifest
@@ -192,6 +192,71 @@ def test_fixed_duration(manifest: Path, max_duration: float | None) -> None:
     processor.fixed_duration = 0.75
     with pytest.raises(DataError, match="row 'r5' has 0.80 s of audio, the model reads 0.75 s at most"):
         SpeechTranslationDataset(manifest, processor, settings, fields=["speech"], max_duration=max_duration)
+
+
+MIXED = ("speech", "masked_transcript")
+# Ten positions a second and 15 of them: row n has 0.3 + 0.1 n s and a transcript of 2 + 5 (n + 1) tokens.
+ROOM = MixedLimit(alone=1.5, per_token=0.1)
+NO_ROOM = "0.40 s of audio and a transcript of 12 tokens, beside which the text encoder has positions for 0.30 s"
+
+
+def mixed(manifest: Path, **arguments: Any) -> SpeechTranslationDataset:
+    arguments = {"max_duration": 1.5, "mixed": ROOM, "fields": MIXED, **arguments}
+    return SpeechTranslationDataset(manifest, FakeProcessor(), **arguments)
+
+
+def test_clips_without_room_beside_their_transcripts(tmp_path: Path) -> None:
+    write_manifest(rows_of(tmp_path), tmp_path / "m.jsonl")
+    with pytest.raises(
+        DataError, match=rf"^5 rows \(first: 'r1', 'r2', 'r3'\) have {NO_ROOM}; cut .* mtp, stm and erm"
+    ):
+        mixed(tmp_path / "m.jsonl")
+    mixed(tmp_path / "m.jsonl", mixed=None)
+    mixed(tmp_path / "m.jsonl", mixed=MixedLimit(alone=4.0, per_token=0.1))
+    # Many characters that are few tokens.
+    write_manifest(rows_of(tmp_path, transcript=10 * "Donaudampfschiff"), tmp_path / "m.jsonl")
+    mixed(tmp_path / "m.jsonl")
+
+
+def test_clips_without_room_of_which_the_manifest_says_no_length(tmp_path: Path) -> None:
+    """The header tells, before training; or what is decoded, where the header is wrong."""
+    write_manifest(rows_of(tmp_path, duration=None), tmp_path / "m.jsonl")
+    dataset = mixed(tmp_path / "m.jsonl")
+    with pytest.raises(DataError, match=rf"^5 rows .* have {NO_ROOM}"):
+        dataset.costs()
+    write_manifest(rows_of(tmp_path, duration=0.1, transcript="zu lang " * 5), tmp_path / "m.jsonl")
+    dataset = mixed(tmp_path / "m.jsonl")
+    assert dataset[0].duration == pytest.approx(0.3)  # exactly the room that 12 tokens leave
+    with pytest.raises(
+        DataError, match=r"^row 'r1' \(.*1\.wav\): 0\.40 s of audio .* 12 tokens, beside which .* 0\.30 s"
+    ):
+        dataset[1]
+
+
+def test_no_clip_is_slowed_down_beyond_the_room_beside_its_transcript(tmp_path: Path) -> None:
+    write_manifest(rows_of(tmp_path, transcript="ja"), tmp_path / "m.jsonl")
+    dataset = mixed(tmp_path / "m.jsonl", augment=AugmentSettings(speed=(0.8,)))
+    durations = [dataset[row].duration for row in range(6)]
+    assert durations == pytest.approx([0.375, 0.5, 0.625, 0.75, 0.875, 1.0])
+    dataset = mixed(tmp_path / "m.jsonl", augment=AugmentSettings(speed=(0.8,)), mixed=MixedLimit(1.1, 0.1))
+    durations = [dataset[row].duration for row in range(6)]
+    assert durations == pytest.approx([0.375, 0.5, 0.625, 0.75, 0.7, 0.8])
+
+
+def test_a_fixed_duration_is_what_stands_beside_the_transcript(tmp_path: Path) -> None:
+    write_manifest(rows_of(tmp_path, duration=None), tmp_path / "m.jsonl")
+    processor = FakeProcessor()
+    processor.fixed_duration = 0.8
+    arguments: dict[str, Any] = {"fields": MIXED, "max_duration": 1.5, "mixed": ROOM}
+    with pytest.raises(
+        DataError, match=r"^5 rows \(first: 'r1', .* have 0\.80 s of audio and a transcript of 12 tokens"
+    ):
+        SpeechTranslationDataset(tmp_path / "m.jsonl", processor, **arguments)
+    processor.fixed_duration = 1.6
+    with pytest.raises(
+        UsageError, match="fixed duration of 1.6 s, .* longer than the 1.5 s that the model reads at most"
+    ):
+        SpeechTranslationDataset(tmp_path / "m.jsonl", processor, **arguments)
 
 
 def test_no_clip_costs_more_than_the_longest_the_model_reads(manifest: Path) -> None:

@@ -148,6 +148,15 @@ def test_features_of_other_families_are_their_extractors_own(builder: Any, mbart
         np.testing.assert_array_equal(ours.features(clip), expected)
 
 
+@pytest.mark.parametrize("builder", [tiny.tiny_whisper, tiny.tiny_wav2vec2, tiny.tiny_wav2vec2_bert])
+def test_steps_are_the_length_of_the_features(builder: Any, mbart: Path, tmp_path: Path) -> None:
+    processor = compose(builder(tmp_path), mbart)[1]
+    time = 1 if builder is tiny.tiny_whisper else 0
+    for samples in (560, 719, 720, 880, 16_000, 16_001, 16_159, 16_160, 16_240):
+        length = processor.features(tiny.waveform(samples / 16_000)).shape[time]
+        assert processor.feature_extractor.steps(samples) == length, samples
+
+
 def test_pad_features(processor: ComSLProcessor) -> None:
     clips = [processor.features(tiny.waveform(seconds)) for seconds in (0.3, 0.5)]
     batch = processor.pad_features(clips)

@@ -8,16 +8,18 @@ from typing import Any
 import pytest
 import torch
 
+from comsl.data.dataset import MixedLimit
+from comsl.data.errors import DataError
 from comsl.data.manifest import load_manifest, write_manifest
 from comsl.errors import ComSLError
-from comsl.model import load_model
+from comsl.model import compose, load_model
 from comsl.objectives import ObjectiveSet
 from comsl.training.configuration import ComposeConfiguration, NewPartConfiguration
-from comsl.training.data import stage_data
+from comsl.training.data import longest_clip, stage_data, text_encoder_limit
 from comsl.training.new_parts import NEW, named_or_new
 from comsl.training.run import build_trainer, set_dropout, starting_model, train
 from comsl.training.trainer import TrainingData
-from tests.tiny import tiny_comsl, tiny_m2m100
+from tests import tiny
 from tests.training.world import build_world, stage
 
 
@@ -29,7 +31,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "comsl"
-    tiny_comsl(path)
+    tiny.tiny_comsl(path)
     return path
 
 
@@ -43,6 +45,7 @@ def batches(world: Path, accumulated: int, rank: int, world_size: int, training:
         {"transcript"},
         settings,
         max_duration=None,
+        mixed=None,
         training=training,
         rank=rank,
         world_size=world_size,
@@ -114,6 +117,91 @@ def test_no_clip_is_longer_than_the_fixed_duration(world: Path, tmp_path: Path) 
     assert made.data.dataset.max_duration == 1.0  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("strides", [(2, 2), (2, 1), (3, 2), (1,)])
+@pytest.mark.parametrize("family", ["whisper", "wav2vec2", "hubert", "wav2vec2_bert"])
+def test_the_text_encoders_limit_is_exact(world: Path, tmp_path: Path, family: str, strides: tuple[int, ...]) -> None:
+    """A clip of the limit fits and one sample more does not, whatever stands before it."""
+    speech = getattr(tiny, f"tiny_{family}")(tmp_path / "speech")
+    model, processor = compose(speech, world / "text", adapter_strides=strides)
+    limit = text_encoder_limit(model, processor)
+    assert limit is not None
+
+    def positions(samples: int) -> int:
+        batch = processor.pad_features([processor.features(torch.zeros(samples).numpy() + 0.1)])
+        with torch.no_grad():
+            frames, lengths = model.encode_speech(batch[model.main_input_name], batch["attention_mask"])
+            return model.adapter(frames, lengths)[0].shape[1] + 1
+
+    for tokens in (0, 1, 50, 101):
+        samples = round(limit.beside(tokens) * 16_000)
+        assert tokens + positions(samples) == 128
+        assert tokens + positions(samples + 1) == 129
+
+
+def test_the_limit_of_the_published_sizes(tmp_path: Path) -> None:
+    """1,024 positions, one of them the language, at 12.5 frames a second; and of Whisper's 30 seconds none less."""
+    parts = tiny.tiny_whisper(tmp_path / "speech"), tiny.tiny_mbart50(tmp_path / "text", max_position_embeddings=1024)
+    model, processor = compose(*parts)
+    limit = text_encoder_limit(model, processor)
+    assert limit == MixedLimit(alone=1023 / 12.5, per_token=0.08)
+    assert longest_clip(model, limit) == 30.0
+    assert longest_clip(model, None) == 30.0
+
+
+def too_small(world: Path, output: Path, **changes: Any) -> Any:
+    """A text model of 20 positions: 19 frames are 0.76 s, which four of the nine rows exceed."""
+    text = output / "text"
+    tiny.tiny_mbart50(text, max_position_embeddings=20)
+    return stage(world, output, **{"compose__text": str(text), "compose__adapter_strides": [2, 1], **changes})
+
+
+def without_durations(world: Path, path: Path) -> str:
+    rows = [dict(row) | {"duration": None} for row in load_manifest(world / "train.jsonl")]
+    write_manifest(rows, path)
+    return str(path)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_clips_that_the_text_encoder_cannot_hold_are_named_before_training(
+    world: Path, tmp_path: Path, known: bool
+) -> None:
+    changes = {} if known else {"data__train": without_durations(world, tmp_path / "m.jsonl")}
+    settings = too_small(world, tmp_path, objectives={"st": {}}, data__dev=None, **changes)
+    message = r"^4 rows \(first: 'row-2', 'row-3', 'row-6'\) have 0\.80 s of audio, the model reads 0\.76 s at most"
+    with pytest.raises(DataError, match=message):
+        build_trainer(settings, ObjectiveSet(settings.objectives))
+
+
+def test_ctc_alone_reads_what_the_text_encoder_cannot_hold(world: Path, tmp_path: Path) -> None:
+    settings = too_small(
+        world, tmp_path, objectives={"ctc": {}}, compose__ctc_vocabulary="auto", training__max_steps=2, data__dev=None
+    )
+    assert train(settings).steps == 2
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_clips_without_room_beside_their_transcripts_are_named_before_training(
+    world: Path, tmp_path: Path, known: bool
+) -> None:
+    """Only where an objective has them read together."""
+    changes = {} if known else {"data__train": without_durations(world, tmp_path / "m.jsonl")}
+    changes |= {"compose__adapter_strides": [2, 2], "data__dev": None, "training__max_steps": 2}
+    settings = too_small(world, tmp_path, objectives={"mtp": {}, "st": {}}, **changes)
+    message = r"'row-\d'.* (has|have) 0\.\d0 s of audio and a transcript of \d+ tokens, beside which .* switch off mtp"
+    with pytest.raises(DataError, match=message):
+        build_trainer(settings, ObjectiveSet(settings.objectives))
+    assert train(too_small(world, tmp_path, objectives={"st": {}}, **changes)).steps == 2
+
+
+def test_development_clips_that_only_generation_reads_are_checked_too(world: Path, tmp_path: Path) -> None:
+    """The text model alone is trained, and speech translation evaluated."""
+    settings = too_small(world, tmp_path, objectives={"mt": {"teacher_share": 0}}, evaluation__task="st")
+    with pytest.raises(
+        DataError, match=r"^2 rows \(first: 'row-10', 'row-11'\) have 0\.80 s of audio, .* 0\.76 s at most"
+    ):
+        build_trainer(settings, ObjectiveSet(settings.objectives))
+
+
 def test_new_parts_are_the_same_at_every_start(world: Path, tmp_path: Path) -> None:
     """A resumed run makes them again; another vocabulary would read its checkpoints as nonsense."""
     size = NewPartConfiguration(width=16, encoder_layers=1, decoder_layers=1, heads=2, vocabulary=34)
@@ -145,7 +233,7 @@ def dropouts(model: Any) -> dict[str, float]:
 
 @pytest.mark.parametrize("text", ["mbart", "m2m_100"])
 def test_dropout_is_set_as_if_the_model_had_been_built_with_it(world: Path, tmp_path: Path, text: str) -> None:
-    path = world / "text" if text == "mbart" else tiny_m2m100(tmp_path / "text")
+    path = world / "text" if text == "mbart" else tiny.tiny_m2m100(tmp_path / "text")
     settings = stage(world, tmp_path, compose={"speech": str(world / "speech"), "text": str(path)})
     model, _ = starting_model(settings)
     before = dropouts(model)

@@ -81,7 +81,7 @@ def development_set(manifest: Any, task: Any, hypotheses: dict[str, str], monkey
         return [hypotheses[row["source_language"]] for row in rows]
 
     monkeypatch.setattr(DevelopmentSet, "_decode", decode)
-    return DevelopmentSet(None, manifest, None, EvaluationConfiguration(max_rows=None), task)  # type: ignore[arg-type]
+    return DevelopmentSet(None, manifest, None, EvaluationConfiguration(max_rows=None), task, None)  # type: ignore[arg-type]
 
 
 def test_the_number_that_decides_is_the_mean_over_the_directions(
