@@ -22,7 +22,6 @@ import hashlib
 import itertools
 import json
 import os
-import secrets
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -37,6 +36,7 @@ from comsl.data.errors import DataError
 from comsl.data.jsonl import MalformedLine, line_of_row, line_with_field, read_blocks
 from comsl.data.parquet import holds_bytes, is_audio_feature, plain_audio
 from comsl.errors import ComSLError, nearest
+from comsl.files import replacing
 from comsl.languages import get_language
 
 COLUMNS: dict[str, pa.DataType] = {
@@ -109,7 +109,7 @@ def write_manifest(rows: Iterable[Mapping[str, Any]], path: ManifestPath) -> int
     if path.suffix not in writers:
         raise ManifestError(f"{path}: manifests are .jsonl or .parquet files, not {path.suffix or 'without a suffix'}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         return writers[path.suffix](_checked_columns(rows, path), temporary)
 
 
@@ -132,7 +132,7 @@ def _converted(path: Path) -> Path:
     target = folder / f"{where}-{hashlib.sha256(stamp.encode()).hexdigest()[:24]}.arrow"
     if not target.exists():
         older = list(folder.glob(f"{where}-*.arrow"))
-        with _replacing(target) as temporary:
+        with replacing(target) as temporary:
             _convert(path, temporary)
         for file in older:
             if file != target:  # which another process may have made in the meantime
@@ -351,17 +351,6 @@ def _with_one_audio_type(parts: list[datasets.Dataset], files: list[Path]) -> li
 
 
 # ------------------------------------------------------------------------------------------------------------ writing
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside ``path`` that becomes ``path`` if all goes well."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _checked_columns(rows: Iterable[Mapping[str, Any]], path: Path) -> Iterator[Mapping[str, Any]]:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from comsl.data.features import log_mel
+from comsl.files import replacing
 from comsl.progress import track
 
 from . import grammar
@@ -70,7 +71,6 @@ def features(
             rows = pool.map(_features, utterances, chunksize=64)
             found = list(track(rows, total=len(utterances), description=description, unit="clip"))
     if cache is not None:
-        part = cache.with_suffix(".part.npz")
-        np.savez(part, mels=np.concatenate(found, axis=1), lengths=[mel.shape[1] for mel in found], key=key)
-        part.replace(cache)
+        with replacing(cache) as part, part.open("wb") as file:  # savez would give a name its own suffix
+            np.savez(file, mels=np.concatenate(found, axis=1), lengths=[mel.shape[1] for mel in found], key=key)
     return found

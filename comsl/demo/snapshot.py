@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from comsl.files import replacing
 
 
 class Snapshot:
@@ -26,9 +27,8 @@ class Snapshot:
         """Write the parts, torch's random state and ``progress``, which holds plain values only."""
         states = {name: part.state_dict() for name, part in self.parts.items()}
         content = {"settings": self.settings, "states": states, "random": torch.get_rng_state(), "progress": progress}
-        temporary = self.path.with_name(f".{self.path.name}.new")
-        torch.save(content, temporary)
-        os.replace(temporary, self.path)
+        with replacing(self.path) as temporary:
+            torch.save(content, temporary)
 
     def restore(self) -> dict[str, Any] | None:
         """Put the parts back and return what ``save`` was given; None where there is nothing to go on from."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from typing import Any
 import soundfile
 
 from comsl.errors import UsageError
+from comsl.files import replacing, write_atomically
 from comsl.progress import track
 
 from .grammar import DEV_PAIRS, TEST_PAIRS, Pair, generate, held_out, held_out_sentences
@@ -91,7 +91,7 @@ def build_world(
     for split, plan in plans.items():
         rows = [_row(split, index, pair, said, durations[said]) for index, (pair, said) in enumerate(plan)]
         _write_lines(out / f"{split}.jsonl", rows)
-    _write(done, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+    write_atomically(done, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
     return world
 
 
@@ -139,9 +139,8 @@ def _speak_one(task: tuple[Path, Utterance]) -> float:
         return float(soundfile.info(path).duration)
     waveform = render(utterance)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}.part")
-    soundfile.write(part, waveform, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
-    part.replace(path)
+    with replacing(path) as part:
+        soundfile.write(part, waveform, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
     return len(waveform) / SAMPLE_RATE
 
 
@@ -172,10 +171,4 @@ def _row(split: str, index: int, pair: Pair, said: Utterance, duration: float) -
 
 
 def _write_lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    _write(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_suffix(path.suffix + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

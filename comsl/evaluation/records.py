@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from comsl.errors import ComSLError, UsageError
+from comsl.files import write_atomically
 
 HYPOTHESES = "hypotheses.jsonl"
 SCORES = "scores.json"
@@ -101,7 +101,7 @@ class RecordLog:
         return ordered
 
     def _rewrite(self, records: Iterable[Record]) -> None:
-        write_text(self.folder / HYPOTHESES, "".join(_line(record) for record in records))
+        write_atomically(self.folder / HYPOTHESES, "".join(_line(record) for record in records))
 
     def _write_state(self) -> None:
         progress = {"seconds": self.seconds, "longest_whole": self.longest_whole}
@@ -148,14 +148,7 @@ def grouped_failures(failed: Iterable[dict[str, str]]) -> list[tuple[str, str, s
 
 
 def write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Whole or not at all: a reader never sees half a file."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    write_atomically(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
 
 
 def _line(record: Record) -> str:

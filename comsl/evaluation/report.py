@@ -25,9 +25,9 @@ from comsl.evaluation.records import (
     grouped_failures,
     read_records,
     read_scores,
-    write_text,
 )
 from comsl.evaluation.scoring import scorable
+from comsl.files import write_atomically
 
 EXAMPLES = 10
 FILE_WIDTH = 1000
@@ -188,7 +188,7 @@ def write_html(folder: str | Path) -> Path:
     folder = Path(folder)
     picture = folder / ATTENTION
     page = html_page(read_scores(folder), read_records(folder), picture.read_bytes() if picture.is_file() else None)
-    write_text(folder / REPORT, page)
+    write_atomically(folder / REPORT, page)
     return folder / REPORT
 
 

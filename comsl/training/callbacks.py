@@ -11,10 +11,10 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from comsl.evaluation.curves import read_curves
+from comsl.evaluation.curves import LOG, read_curves
+from comsl.files import write_atomically
 from comsl.progress import console, format_duration, track
-from comsl.training.checkpoints import write_atomically
-from comsl.training.log_file import LOG_FILE, truncate_log
+from comsl.training.log_file import truncate_log
 
 CURVES = "curves.png"
 SECONDS_BETWEEN_CURVES = 60.0
@@ -31,7 +31,7 @@ class RunLog(TrainerCallback):
 
     def __init__(self, run: Path) -> None:
         self.run = run
-        self.path = run / LOG_FILE
+        self.path = run / LOG
         self._board: Any = None
         self._ticks: Iterator[int] | None = None
         self._started = time.monotonic()

@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from comsl.errors import ComSLError
+from comsl.files import sync
 
 FOLDER = "checkpoints"
 UNFINISHED = ".unfinished-"
@@ -54,7 +55,7 @@ class Checkpoint:
         """Keep the weights, give the disk back the rest (about two thirds)."""
         for name in RESUME_ONLY:
             remove(self.path / name)
-        sync_folder(self.path)
+        sync(self.path)
 
 
 class CheckpointFolder:
@@ -93,7 +94,7 @@ class CheckpointFolder:
         sync_tree(folder)
         remove(final)
         os.rename(folder, final)
-        sync_folder(self.path)
+        sync(self.path)
         return Checkpoint(step, final)
 
     def clean(self) -> None:
@@ -136,35 +137,12 @@ class CheckpointFolder:
 # ------------------------------------------------------------------------------------------------------------- disk
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replace a small file in one rename, after its content is on disk."""
-    temporary = path.with_name(f".{path.name}.new")
-    with open(temporary, "wb") as file:
-        file.write(content.encode("utf-8") if isinstance(content, str) else content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    sync_folder(path.parent)
-
-
 def sync_tree(folder: Path) -> None:
     """fsync every file and folder below ``folder``, and itself."""
     for root, _, files in os.walk(folder):
         for name in files:
-            descriptor = os.open(os.path.join(root, name), os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-        sync_folder(Path(root))
-
-
-def sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            sync(os.path.join(root, name))
+        sync(root)
 
 
 def remove(path: Path) -> None:

@@ -6,9 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from comsl.training.checkpoints import write_atomically
-
-LOG_FILE = "train_log.jsonl"
+from comsl.files import write_atomically
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

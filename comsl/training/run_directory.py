@@ -24,8 +24,8 @@ from typing import Any
 import yaml
 
 from comsl.errors import ComSLError, UsageError
+from comsl.files import write_atomically
 from comsl.provenance import git_commit, versions
-from comsl.training.checkpoints import write_atomically
 from comsl.training.configuration import TrainConfiguration
 from comsl.training.recipe import flatten
 

@@ -1,0 +1,42 @@
+"""Files that are replaced whole: a reader finds the old content or the new one, never half of it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A new name beside ``path`` to write to, which takes its place if all goes well; else nothing is left of it.
+
+    Several processes may do so at once: the last one wins.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Replace a small file in one rename, after its content is on disk."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+        sync(temporary)
+    sync(path.parent)
+
+
+def sync(path: str | Path) -> None:
+    """Force a file, or the names in a folder, to disk."""
+    if os.name == "nt":  # where a folder cannot be opened, and a file not for this
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
