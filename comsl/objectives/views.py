@@ -38,8 +38,10 @@ class Rows:
     states: Tensor
     lengths: Tensor
 
-    def padded(self, length: int) -> Tensor:
-        return F.pad(self.states, (0, 0, 0, length - self.states.shape[1]))
+    def fitted(self, length: int) -> Rows:
+        """The same rows cut or padded to ``length``; only padding is ever cut."""
+        missing = max(0, length - self.states.shape[1])
+        return Rows(F.pad(self.states[:, :length], (0, 0, 0, missing)), self.lengths)
 
     @property
     def mask(self) -> Tensor:
@@ -149,11 +151,10 @@ def _encode_rows(
     if not names:
         return {}
     length = max(inputs[name].states.shape[1] for name in names)
+    rows = [inputs[name].fitted(length) for name in names]
     output = model.text_encoder(
-        inputs_embeds=torch.cat([inputs[name].padded(length) for name in names]),
-        attention_mask=torch.cat(
-            [F.pad(inputs[name].mask, (0, length - inputs[name].mask.shape[1])) for name in names]
-        ),
+        inputs_embeds=torch.cat([row.states for row in rows]),
+        attention_mask=torch.cat([row.mask for row in rows]),
         output_hidden_states=bool(reads.layers),
     )
 
@@ -210,14 +211,14 @@ def _decode(
     inputs = [batch[target.decoder_inputs] for _, target in pairs]
     tokens = max(ids.shape[1] for ids in inputs)
     length = max(int(memories[memory].lengths.max()) for memory, _ in pairs)
-    rows = [memories[memory] for memory, _ in pairs]
+    rows = [memories[memory].fitted(length) for memory, _ in pairs]
     output = model.text_decoder(
         # Padding stands on the right, where causal attention keeps it from every true position.
         input_ids=torch.cat(
             [F.pad(ids, (0, tokens - ids.shape[1]), value=model.config.pad_token_id) for ids in inputs]
         ),
-        encoder_hidden_states=torch.cat([_fit(row.states, length) for row in rows]),
-        encoder_attention_mask=torch.cat([_fit(row.mask[..., None], length)[..., 0] for row in rows]),
+        encoder_hidden_states=torch.cat([row.states for row in rows]),
+        encoder_attention_mask=torch.cat([row.mask for row in rows]),
         use_cache=False,
     )
     parts = output.last_hidden_state.chunk(len(pairs))
@@ -323,8 +324,3 @@ def _concatenate(first: Rows, second: Rows) -> Rows:
 def _gather(states: Tensor, index: Tensor) -> Tensor:
     """states [B, L, D], index [B, L'] -> [B, L', D]."""
     return states.gather(1, index[..., None].expand(-1, -1, states.shape[-1]))
-
-
-def _fit(states: Tensor, length: int) -> Tensor:
-    """Cuts or pads dimension 1 to ``length``; only padding is ever cut."""
-    return F.pad(states[:, :length], (0, 0, 0, max(0, length - states.shape[1])))
