@@ -190,8 +190,9 @@ cross-entropy of the decoder. The encoder was trained at true lengths with masks
 decoder has no timestamps. It understands the demo's synthetic voices and vocabulary, not people.
 
 Character error rate in percent on {5 * log["test_rows"]} held-out sentences spoken by voices never heard in training
-(greedy; neither case nor punctuation counts): {rates}. The first six are the decoder's, "pieces" and "characters" those
-of two CTC heads that only the training needs.
+(greedy; neither case nor punctuation counts):
+{rates}.
+The first six are the decoder's, "pieces" and "characters" those of two CTC heads that only the training needs.
 
 Made by `comsl demo --pretrain`; `training_log.json` is its log. Licence: Apache-2.0.
 """

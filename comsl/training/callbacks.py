@@ -19,6 +19,8 @@ from comsl.training.log_file import truncate_log
 CURVES = "curves.png"
 SECONDS_BETWEEN_CURVES = 60.0
 """Drawing takes up to a second, which a small model's evaluation should not have to wait for every time."""
+LOST = ("_unknown", "_unaligned")
+"""Shares of labels that the model cannot learn from; the console shows them where there are any."""
 RATES = ("learning_rate", "grad_norm", "speech_hours_per_hour", "tokens_per_second")
 
 
@@ -91,7 +93,11 @@ class RunLog(TrainerCallback):
         if record["kind"] == "dev":
             scores = [f"{name.removeprefix('dev_')} {value:.4g}" for name, value in _plain_values(record)]
             return f"step {step}/{max_steps}  development: {'  '.join(scores)}"
-        terms = [f"{name} {value:.4g}" for name, value in _plain_values(record) if name not in (*RATES, "loss")]
+        terms = [
+            f"{name} {value:.4g}"
+            for name, value in _plain_values(record)
+            if name not in (*RATES, "loss") and (value or not name.endswith(LOST))
+        ]
         seconds = time.monotonic() - self._started
         left = seconds / max(step - self._first_step, 1) * (max_steps - step)
         return (
