@@ -1,4 +1,4 @@
-# make demo    install, then show the whole path on a small world (about 13 minutes on 2 cores)
+# make demo    install, then show the whole path on a small world (about 11 minutes on 2 cores)
 # make test    install, then lint, types and the fast tests
 # make slow    the tests that take minutes
 # make lint    ruff and mypy only

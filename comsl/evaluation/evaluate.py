@@ -12,7 +12,7 @@ from typing import Any
 
 import comsl
 from comsl.errors import ComSLError, UsageError
-from comsl.evaluation import SYSTEMS
+from comsl.evaluation import LOOKUP, SYSTEMS
 from comsl.evaluation.curves import read_curves
 from comsl.evaluation.lookup import Lookup
 from comsl.evaluation.metrics import BOOTSTRAP_SAMPLES, NORMALISERS
@@ -24,7 +24,6 @@ from comsl.evaluation.scoring import direction, transcription_scores, translatio
 from comsl.evaluation.settings import decoding_settings, model_name
 from comsl.evaluation.systems import (
     LISTENERS,
-    LOOKUP,
     ROLES,
     Decoder,
     Heard,
@@ -201,33 +200,31 @@ def _decode(system: str, rows: ManifestRows, decoders: _Decoders, task: str, log
         log.longest_whole[system] = roles[LISTENERS[system]].longest_whole
     runner = SystemRunner(roles, rows.waveform, task, heard)
     batches = [pending[start : start + batch_size] for start in range(0, len(pending), batch_size)]
-    for batch in track(batches, description=f"decoding, {system}", unit="batches"):
+    for batch in track(batches, description=f"decoding, {system}", unit="batch"):
         started = time.perf_counter()
         log.append(runner.run(system, batch), system, time.perf_counter() - started)
 
 
 def _look_up(rows: Sequence[Record], training: Sequence[Record], log: RecordLog) -> None:
-    """The floor, direction by direction: a sentence is looked up among training rows of its own languages."""
+    """The floor, direction by direction: a sentence is looked up among training rows of its own languages.
+
+    A direction without any has no floor, which the report says.
+    """
     known: dict[str, list[Record]] = {}
     for row in training:
         if row["transcript"] and row["translation"] and row["target_language"]:
             known.setdefault(direction(row), []).append(row)
     wanted: dict[str, list[Record]] = {}
     for row in rows:
-        if (row["id"], LOOKUP) not in log.records:
-            wanted.setdefault(direction(row) if row["target_language"] else "", []).append(row)
+        if (row["id"], LOOKUP) not in log.records and row["target_language"] and direction(row) in known:
+            wanted.setdefault(direction(row), []).append(row)
     for name, pending in wanted.items():
         started = time.perf_counter()
-        error = None if name in known else "no training row of these languages to look up"
-        answers = [""] * len(pending)
-        if error is None:
-            memory = [row["transcript"] for row in known[name]], [row["translation"] for row in known[name]]
-            transcripts = [row["transcript"] or "" for row in pending]
-            answers = Lookup(*memory).translate(transcripts, description=f"look-up, {name}")
+        memory = [row["transcript"] for row in known[name]], [row["translation"] for row in known[name]]
+        transcripts = [row["transcript"] or "" for row in pending]
+        answers = Lookup(*memory).translate(transcripts, description=f"look-up, {name}")
         hypotheses = [Hypothesis(answer, math.nan) for answer in answers]
-        records = [
-            record(LOOKUP, row, found, None, error=error) for row, found in zip(pending, hypotheses, strict=True)
-        ]
+        records = [record(LOOKUP, row, found, None) for row, found in zip(pending, hypotheses, strict=True)]
         log.append(records, LOOKUP, time.perf_counter() - started)
 
 

@@ -67,7 +67,7 @@ class Lookup:
     def translate(self, transcripts: Sequence[str], *, description: str = "look-up") -> list[str]:
         """The translation of the nearest training row for each transcript; "" where not one n-gram is shared."""
         answers = []
-        for transcript in track(transcripts, description=description, unit="rows"):
+        for transcript in track(transcripts, description=description, unit="row"):
             scores = self.similarities(transcript)
             best = int(scores.argmax())
             answers.append(self.translations[best] if scores[best] > 0 else "")

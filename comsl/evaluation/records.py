@@ -94,9 +94,13 @@ class RecordLog:
         self._write_state()
 
     def finish(self, ids: Iterable[str], systems: Iterable[str]) -> list[Record]:
-        """Put the file in its final order (systems, then rows as the manifest has them), and nothing else in it."""
+        """Put the file in its final order (systems, then rows as the manifest has them), and nothing else in it.
+
+        The look-up leaves out the rows of directions that it has no floor for.
+        """
         ids = list(ids)
-        ordered = [self.records[row_id, system] for system in systems for row_id in ids]
+        places = [(row_id, system) for system in systems for row_id in ids]
+        ordered = [self.records[place] for place in places if place in self.records]
         self._rewrite(ordered)
         return ordered
 

@@ -16,6 +16,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from comsl.evaluation import LOOKUP
 from comsl.evaluation.metrics import sentence_chrf
 from comsl.evaluation.records import (
     ATTENTION,
@@ -112,6 +113,11 @@ def footnotes(scores: dict[str, Any]) -> list[str]:
         notes.append("truncated: the text reached its token limit before its end, and is scored as far as it goes")
     if any(pair["bleu"]["ci"] is not None for pair in pairs):
         notes.append("±: 95% interval over rows (bootstrap)")
+    if LOOKUP in scores["systems"]:
+        every = dict.fromkeys(pair for result in scores["systems"].values() for pair in result["pairs"])
+        missing = [pair for pair in every if pair not in scores["systems"][LOOKUP]["pairs"]]
+        if missing:
+            notes.append(f"{LOOKUP}: no floor for {', '.join(missing)}, of which the training rows have none")
     notes += _segmentation_notes(scores["segmentation"])
     settings = {name: scores["decoding"][name] for name in ("beam", "length_penalty", "max_new_tokens", "device")}
     decoding = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in settings.items() if value is not None)

@@ -25,7 +25,6 @@ from comsl.inference.decode import DecodingOptions, Hypothesis, decode_speech_ta
 from comsl.inference.segment import MAX_JOINED, segment
 from comsl.model import load_model
 
-LOOKUP = "lookup"
 ROLES = {"direct": ("model",), "cascade": ("cascade_asr", "cascade_mt"), "text": ("cascade_mt",)}
 """The decoders that each system needs."""
 LISTENERS = {"direct": "model", "cascade": "cascade_asr"}

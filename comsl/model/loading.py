@@ -120,9 +120,12 @@ def _check_kind(path: str | Path, kind: str, supported: Sequence[str], part: str
 
 def _read(path: str | Path, what: str, load: Callable[..., Any], **kwargs: Any) -> Any:
     """Run a `from_pretrained`; what goes wrong in it becomes one line that names the checkpoint."""
-    # A hub id is at most organisation/name; anything else can only be a directory.
-    if not Path(path).exists() and (Path(path).is_absolute() or len(Path(path).parts) != 2):
+    # A hub id is at most organisation/name; anything else can only be a directory, and so can a name in one of ours.
+    place = Path(path)
+    if not place.exists() and (place.is_absolute() or len(place.parts) != 2 or place.parent.is_dir()):
         raise ModelLoadError(f"{path}: no such directory")
+    if place.is_dir() and what == "config.json" and not (place / what).is_file():
+        raise ModelLoadError(f"{path}: no {what}, so no model; a training leaves its model there when it is finished")
     try:
         with quiet():
             return load(path, **kwargs)

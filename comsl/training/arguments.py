@@ -24,7 +24,7 @@ def training_arguments(configuration: TrainConfiguration) -> TrainingArguments:
         learning_rate=optimizer.learning_rate,
         lr_scheduler_type=schedule,
         lr_scheduler_kwargs=details,
-        warmup_steps=optimizer.warmup_steps,
+        warmup_steps=optimizer.warmup_steps or 0,
         max_grad_norm=optimizer.max_grad_norm,
         gradient_accumulation_steps=training.gradient_accumulation_steps,
         bf16=training.precision == "bf16",

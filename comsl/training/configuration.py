@@ -11,12 +11,14 @@ from __future__ import annotations
 import re
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import docstring_parser
 import yaml
 
 from comsl.data.augment import AugmentSettings
 from comsl.errors import UsageError
+from comsl.objectives.settings import OBJECTIVES
 from comsl.training.recipe import (
     Tree,
     check_keys,
@@ -99,7 +101,9 @@ class OptimizerConfiguration:
         "polynomial", "how the learning rate falls after the warm-up"
     )
     power: float = setting(2.0, "exponent of the polynomial schedule")
-    warmup_steps: int = setting(5000, "steps over which the learning rate rises from zero")
+    warmup_steps: int | None = setting(
+        None, "steps over which the learning rate rises from zero; null: a tenth of the training, 5000 at most"
+    )
     weight_decay: float = setting(0.1, "not applied to biases and layer norms")
     betas: tuple[float, float] = setting((0.9, 0.98), "decay of the two moments")
     eps: float = setting(1e-6, "added to the root of the second moment")
@@ -163,7 +167,7 @@ class TrainConfiguration:
     )
     dropout: float | None = setting(None, "dropout of the text model; null: as its checkpoint says")
     adapter_dropout: float | None = setting(None, "dropout of the length adapter; null: as the model says (new: none)")
-    objectives: dict[str, Any] = setting({}, "objective -> its settings; comsl.objectives describes them")
+    objectives: dict[str, Any] = setting({}, "objective -> its settings; docs/objectives.md describes them")
     freeze_speech_encoder: float = setting(
         0.0, "share of training for which the speech encoder stays as it is (0 to 1)"
     )
@@ -223,7 +227,7 @@ class TrainConfiguration:
                 or (optimizer.schedule == "polynomial" and optimizer.end_learning_rate >= optimizer.learning_rate),
                 "must be at least 0 and below learning_rate",
             ),
-            ("optimizer.warmup_steps", optimizer.warmup_steps < 0, "must be at least 0"),
+            ("optimizer.warmup_steps", (optimizer.warmup_steps or 0) < 0, "must be at least 0"),
             ("optimizer.weight_decay", optimizer.weight_decay < 0, "must be at least 0"),
             ("optimizer.betas", not all(0 <= beta < 1 for beta in optimizer.betas), "must be in [0, 1)"),
             ("optimizer.eps", optimizer.eps <= 0, "must be above 0"),
@@ -310,19 +314,32 @@ def describe() -> str:
     """All settings with their defaults, one a line, for --help."""
 
     def lines(kind: type, prefix: str) -> list[str]:
-        found = []
+        found, types = [], get_type_hints(kind)
         for item in fields(kind):
-            name, text = prefix + item.name, item.metadata.get("help")
+            name, text = prefix + item.name, item.metadata.get("help") or _attribute_docs(kind).get(item.name)
             inner = ComposeConfiguration if name == "compose" else item.default_factory
             if isinstance(inner, type) and is_dataclass(inner):
                 found += lines(inner, name + ".")
             else:
                 default = item.default_factory() if callable(item.default_factory) else item.default
                 shown = yaml.safe_dump(_plain(default), default_flow_style=True).splitlines()[0]
+                choices = get_args(types[item.name]) if get_origin(types[item.name]) is Literal else ()
+                text = "; ".join(filter(None, [text, " | ".join(choices)]))
                 found.append(f"  --{name} (default: {shown})" + (f"\n      {text}" if text else ""))
+                if name == "objectives":
+                    found += [
+                        line for key, objective in OBJECTIVES.items() for line in lines(objective, f"{name}.{key}.")
+                    ]
         return found
 
     return "\n".join(lines(TrainConfiguration, ""))
+
+
+def _attribute_docs(kind: type) -> dict[str, str]:
+    """Name -> the string below it, of the fields of a class; what most objectives have is said here for all."""
+    found = docstring_parser.parse_from_object(kind).params
+    common = {"weight": "of the objective in the loss", "label_smoothing": "of its cross-entropy"}
+    return common | {item.arg_name: " ".join(item.description.split()) for item in found if item.description}
 
 
 def _plain(value: Any) -> Any:

@@ -24,8 +24,10 @@ from typing import Any
 import yaml
 
 from comsl.errors import ComSLError, UsageError
+from comsl.evaluation.curves import LOG
 from comsl.files import write_atomically
 from comsl.provenance import git_commit, versions
+from comsl.training.checkpoints import FOLDER
 from comsl.training.configuration import TrainConfiguration
 from comsl.training.recipe import flatten
 
@@ -83,6 +85,12 @@ class RunDirectory:
     def finished(self) -> bool:
         return bool(self.record.get("finished"))
 
+    @property
+    def begun(self) -> bool:
+        """Whether there is anything that a run with other settings would spoil: a step that was logged or saved."""
+        log, checkpoints = self.path / LOG, self.path / FOLDER
+        return self.finished or (log.is_file() and log.stat().st_size > 0) or any(checkpoints.glob("*"))
+
     def check(self, configuration: TrainConfiguration, processes: int) -> None:
         """Whether ``configuration`` may start, or go on with, a run here. Changes nothing.
 
@@ -92,7 +100,7 @@ class RunDirectory:
         if self.path.exists() and not self.path.is_dir():
             raise UsageError(f"output_dir: {self.path} is a file")
         kept = self.path / CONFIGURATION
-        if not kept.is_file():
+        if not kept.is_file() or not self.begun:
             if (self.path / "config.json").exists():
                 raise UsageError(f"output_dir: {self.path} holds a model that no run made; choose another directory")
             return
@@ -129,9 +137,10 @@ class RunDirectory:
     def start(self, configuration: TrainConfiguration, processes: int, device: str) -> None:
         """Write down the configuration and what it runs with (on the first start; later ones add to the history)."""
         self.path.mkdir(parents=True, exist_ok=True)
-        if not (self.path / CONFIGURATION).is_file():
+        begun = self.begun
+        if not begun:
             write_atomically(self.path / CONFIGURATION, configuration.to_yaml())
-        record = self.record
+        record = self.record if begun else {}
         start = {"versions": versions(), "platform": platform.platform(), "commit": git_commit(), "device": device}
         starts = [*record.get("starts", []), start]
         record |= {"seed": configuration.seed, "processes": processes, "starts": starts, "finished": False}

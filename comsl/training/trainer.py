@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
 
 from comsl.errors import ComSLError, UsageError
+from comsl.progress import console
 from comsl.training.arguments import enable_gradient_checkpointing, training_arguments
 from comsl.training.checkpointing import CheckpointingMixin
 from comsl.training.checkpoints import STATE, Checkpoint, CheckpointFolder
@@ -147,6 +148,8 @@ class JointTrainer(CheckpointingMixin, Trainer):
         else:
             if self.is_fsdp_enabled:
                 self.load_checkpoint(latest.path)
+            if self.args.should_save:
+                console.print(f"going on from the checkpoint of step {latest.step}", markup=False)
             self.train(resume_from_checkpoint=str(latest.path))
 
     def _at_its_end(self, checkpoint: Checkpoint) -> bool:
@@ -166,7 +169,9 @@ class JointTrainer(CheckpointingMixin, Trainer):
         max_steps = values[-1]
         self.freeze_steps = math.floor(self.configuration.freeze_speech_encoder * max_steps)
         warmup = self.configuration.optimizer.warmup_steps
-        if warmup >= max_steps:
+        if warmup is None:
+            args.warmup_steps = min(5000, max_steps // 10)
+        elif warmup >= max_steps:
             raise UsageError(
                 f"optimizer.warmup_steps: {warmup} is not less than the {max_steps} steps of this training: "
                 "the learning rate would never be reached; choose fewer"

@@ -15,7 +15,7 @@ from comsl.errors import ComSLError, UsageError
 from comsl.evaluation import evaluate as module
 from comsl.evaluation.evaluate import evaluate
 from comsl.evaluation.records import RecordLog, read_records, read_scores, write_json
-from comsl.evaluation.report import transcription_lines, translation_lines
+from comsl.evaluation.report import footnotes, transcription_lines, translation_lines
 from comsl.inference.decode import Hypothesis
 
 DE = ["der alte mann sieht das haus", "sie kauft drei rote äpfel", "wir gehen um vier uhr", "das ist gut"]
@@ -299,8 +299,15 @@ def test_lookup_stays_within_the_languages(tmp_path: Path) -> None:
     write_manifest([row], tmp_path / "train.jsonl")
     result = evaluate(decoder(), manifest, tmp_path / "out", train_manifest=tmp_path / "train.jsonl", show=False)
     answers = {record["id"]: record["hypothesis"] for record in result.records if record["system"] == "lookup"}
-    assert (answers["r0"], answers["r1"]) == (EN[1], "")
-    assert [(failure["id"], failure["system"]) for failure in result.failed] == [("r1", "lookup")]
+    assert answers["r0"] == EN[1]
+    assert "r1" not in answers
+    assert result.failed == []
+    assert list(result.scores["systems"]["lookup"]["pairs"]) == ["de-en"]
+    assert "lookup: no floor for fr-en, of which the training rows have none" in footnotes(result.scores)
+    write_manifest([row | {"source_language": "es"}], tmp_path / "train.jsonl")
+    result = evaluate(decoder(), manifest, tmp_path / "none", train_manifest=tmp_path / "train.jsonl", show=False)
+    assert result.scores["systems"]["lookup"]["pairs"] == {}
+    assert "lookup: no floor for de-en, fr-en, of which the training rows have none" in footnotes(result.scores)
 
 
 def test_tasks(manifest: Path, tmp_path: Path) -> None:

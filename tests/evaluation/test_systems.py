@@ -104,8 +104,11 @@ def test_a_damaged_or_mistyped_model_is_refused_in_one_line(tmp_path: Path, monk
     assert "no such directory" in refused(tmp_path / "modle")
     monkeypatch.chdir(tmp_path)
     assert "no such directory" in refused("modle")
+    (tmp_path / "runs" / "half").mkdir(parents=True)
+    assert "no such directory" in refused("runs/modle"), "runs is a directory here"
+    assert "no config.json, so no model" in refused("runs/half")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    assert "config.json" in refused("runs/modle"), "could be a hub id"
+    assert "config.json" in refused("hub/modle"), "could be a hub id"
 
 
 def test_segments_are_joined_as_the_language_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

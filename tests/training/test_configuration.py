@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,11 @@ def test_a_recipe_and_its_overrides(recipe: Path) -> None:
 def test_the_defaults_are_those_of_the_paper() -> None:
     optimizer = TrainConfiguration().optimizer
     assert (optimizer.learning_rate, optimizer.end_learning_rate, optimizer.power) == (2e-5, 1e-7, 2)
-    assert (optimizer.warmup_steps, optimizer.weight_decay, optimizer.eps) == (5000, 0.1, 1e-6)
+    assert (optimizer.warmup_steps, optimizer.weight_decay, optimizer.eps) == (
+        None,
+        0.1,
+        1e-6,
+    )
     assert optimizer.betas == (0.9, 0.98)
     assert optimizer.schedule == "polynomial"
 
@@ -134,3 +139,7 @@ def test_every_setting_is_described() -> None:
     text = describe()
     for key in ("--seed", "--compose.speech", "--data.augment.speed", "--optimizer.betas", "--training.average_by"):
         assert f"  {key} (default: " in text
+    entries = re.findall(r"^  --(\S+) \(default: .*\)\n(      .+)?", text, re.MULTILINE)
+    assert [name for name, explained in entries if not explained] == []
+    assert "no | bf16 | fp16" in text
+    assert "  --objectives.ddm.share (default: 0.8)" in text

@@ -95,6 +95,14 @@ def test_a_finished_run_does_nothing(world: Path, joint_run: Path, capsys: pytes
     assert {path: path.stat().st_mtime_ns for path in joint_run.rglob("*")} == before
 
 
+def test_a_run_that_never_began_holds_no_directory(world: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"optimizer\.warmup_steps"):
+        train(stage(world, tmp_path, training__max_steps=1, optimizer__warmup_steps=1))
+    settings = stage(world, tmp_path, training__max_steps=1, optimizer__warmup_steps=0)
+    assert train(settings).steps == 1
+    assert "warmup_steps: 0" in (tmp_path / "config.yaml").read_text()
+
+
 def test_other_settings_in_the_same_directory_are_named(world: Path, joint_run: Path) -> None:
     changed = stage(world, joint_run, seed=1, optimizer__learning_rate=2e-3, data__num_workers=1)
     with pytest.raises(UsageError, match=r"optimizer.learning_rate \(was .*, is .*\); seed \(was 0, is 1\)") as caught:

@@ -58,6 +58,14 @@ def test_schedules(tmp_path: Path, schedule: str, expected: list[float]) -> None
     assert [rates[step] for step in (1, 2, 3, 8, 12)] == pytest.approx(expected, abs=1e-7)
 
 
+@pytest.mark.parametrize(("steps", "expected"), [(12, 1), (60_000, 5000)])
+def test_the_warm_up_that_nobody_chose(tmp_path: Path, steps: int, expected: int) -> None:
+    settings = standin.configuration(tmp_path, optimizer__warmup_steps=None, training__max_steps=steps)
+    trainer = standin.trainer(settings)
+    trainer.set_initial_training_values(trainer.args, trainer.get_train_dataloader())
+    assert trainer.args.get_warmup_steps(steps) == expected
+
+
 def test_a_warm_up_longer_than_the_training_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="optimizer.warmup_steps: 12 is not less than the 12 steps"):
         standin.run(standin.configuration(tmp_path, optimizer__warmup_steps=12))
