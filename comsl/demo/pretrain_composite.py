@@ -79,7 +79,8 @@ speech-translation triples: German, Spanish, French and Welsh into English. It s
 every command run offline; it knows about 100 concepts and espeak-ng's voices. For real speech, train on real speech.
 
 On 100 unseen sentences a language, spoken by unseen voices, beam 5:
-BLEU {bleu} ({log["signature"]});
+BLEU {bleu}
+({log["signature"]});
 word error rate in percent {errors}.
 
 Made by `comsl demo --pretrain`. Licence: Apache-2.0.
