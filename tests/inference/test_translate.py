@@ -162,6 +162,14 @@ def test_the_example_of_the_readme(translator, folder, tmp_path, monkeypatch, ca
     assert capsys.readouterr().out == f"clip.mp3 {result.translation}\n"
 
 
+def test_the_clip_of_the_readme_with_the_shipped_model():
+    root = Path(__file__).parents[2]
+    readme = (root / "README.md").read_text(encoding="utf-8").splitlines()
+    line = next(line for line in readme if "comsl translate docs/clip.mp3" in line)
+    (result,) = Translator.from_pretrained(device="cpu").translate([root / "docs" / "clip.mp3"], "de")
+    assert result.translation == line.split("# ")[1]
+
+
 def test_stdin(translator, folder, monkeypatch):
     stdin = SimpleNamespace(buffer=io.BytesIO((folder / "a.wav").read_bytes()), isatty=lambda: False)
     monkeypatch.setattr("sys.stdin", stdin)
