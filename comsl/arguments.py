@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from comsl import __version__
+from comsl.demo import PARTS
 from comsl.evaluation import SYSTEMS
 from comsl.inference import TASKS
 from comsl.inference.subtitles import WRITERS
@@ -213,7 +214,7 @@ def _add_demo(command: Command) -> None:
     parser.add_argument(
         "--pretrain",
         nargs="*",
-        choices=["speech", "text", "composite"],
+        choices=PARTS,
         metavar="PART",
         help="instead make anew the three models that ship with the package, or the named ones: DIR/speech and "
         "DIR/text, the pretrained parts, and DIR/composite, made of both, the model of comsl translate (one and three "

@@ -314,7 +314,8 @@ def _device(arguments: argparse.Namespace) -> str | None:
 
 def _demo(arguments: argparse.Namespace) -> int:
     if arguments.pretrain is not None:
-        from comsl.demo.pretrain import MODELS, PARTS, pretrain
+        from comsl.demo import PARTS
+        from comsl.demo.pretrain import MODELS, pretrain
 
         pretrain(arguments.out or MODELS, arguments.pretrain or PARTS)
         return 0

@@ -12,8 +12,9 @@ import torch
 from comsl.errors import UsageError
 from comsl.provenance import git_commit, versions
 
+from . import PARTS
+
 MODELS = Path(__file__).parent / "models"
-PARTS = ("speech", "text", "composite")
 
 
 def pretrain(

@@ -15,6 +15,20 @@ Curves = dict[str, dict[str, list[tuple[float, float]]]]
 """Panel -> name -> points (step, value)."""
 
 
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """All complete records; a line that a killed process left half-written is dropped."""
+    records = []
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            if isinstance(record, dict) and "step" in record:
+                records.append(record)
+    return records
+
+
 def read_curves(model: str | Path) -> Curves:
     """Curves from the log in the model's directory or one of the two above it (a checkpoint of a run); {} without one.
 
@@ -27,12 +41,8 @@ def read_curves(model: str | Path) -> Curves:
     if not folder.is_dir() or log is None:
         return {}
     panels: Curves = {}
-    for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(entry, dict) and isinstance(entry.get("step"), int):
+    for entry in read_log(log):
+        if isinstance(entry["step"], int):
             for name, value in entry.items():
                 panel, label = _place(name, str(entry.get("kind", "train")))
                 nothing = entry.get(f"{name}_count") == 0  # an average of nothing is logged as 0

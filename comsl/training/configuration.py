@@ -13,12 +13,10 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-import docstring_parser
 import yaml
 
 from comsl.data.augment import AugmentSettings
 from comsl.errors import UsageError
-from comsl.objectives.settings import OBJECTIVES
 from comsl.training.recipe import (
     Tree,
     check_keys,
@@ -312,6 +310,7 @@ def _readable(message: str) -> str:
 
 def describe() -> str:
     """All settings with their defaults, one a line, for --help."""
+    from comsl.objectives.settings import OBJECTIVES  # brings in torch, which reading a recipe does not need
 
     def lines(kind: type, prefix: str) -> list[str]:
         found, types = [], get_type_hints(kind)
@@ -337,6 +336,8 @@ def describe() -> str:
 
 def _attribute_docs(kind: type) -> dict[str, str]:
     """Name -> the string below it, of the fields of a class; what most objectives have is said here for all."""
+    import docstring_parser
+
     found = docstring_parser.parse_from_object(kind).params
     common = {"weight": "of the objective in the loss", "label_smoothing": "of its cross-entropy"}
     return common | {item.arg_name: " ".join(item.description.split()) for item in found if item.description}

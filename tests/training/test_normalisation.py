@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from comsl.data.sampler import BucketBatchSampler
-from comsl.training.log_file import read_log
+from comsl.evaluation.curves import read_log
 from tests.training import standin
 from tests.training.processes import in_child, together
 

@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
+from comsl.evaluation.curves import read_log
 from comsl.training.callbacks import RunLog
 from comsl.training.checkpoints import CheckpointError, CheckpointFolder
-from comsl.training.log_file import read_log
 from comsl.training.trainer import JointTrainer
 from tests.training import standin
 from tests.training.processes import in_child, kill_self, together

@@ -21,13 +21,13 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
 from comsl.errors import ComSLError, UsageError
+from comsl.evaluation.curves import read_log
 from comsl.inference.clips import prepare_clip
 from comsl.inference.decode import DecodingOptions, decode_speech
 from comsl.model import load_model
 from comsl.objectives import ObjectiveSet
 from comsl.training import run as stages
 from comsl.training.checkpoints import CheckpointError, CheckpointFolder
-from comsl.training.log_file import read_log
 from comsl.training.run import build_trainer, train
 from comsl.training.trainer import JointTrainer
 from tests.tiny import tiny_m2m100, tiny_mbart50

@@ -12,7 +12,8 @@ import torch
 from transformers import TrainerCallback
 
 from comsl.errors import UsageError
-from comsl.training.log_file import read_log, truncate_log
+from comsl.evaluation.curves import read_log
+from comsl.training.log_file import truncate_log
 from comsl.training.progress import Progress
 from comsl.training.trainer import Diverged
 from tests.training import standin
