@@ -53,6 +53,8 @@ class ComSLForConditionalGeneration(ComSLGenerationMixin, PreTrainedModel):
     input_modalities = ["audio", "text"]  # noqa: RUF012
     supports_gradient_checkpointing = True
     _supports_sdpa = True
+    sparse_lookups = False
+    """Whether lookups in the token embedding hand back a gradient of the rows looked up alone; training says so."""
     _supports_flash_attn = True
 
     def __init__(self, config: ComSLConfig):
@@ -160,8 +162,19 @@ class ComSLForConditionalGeneration(ComSLGenerationMixin, PreTrainedModel):
         return embeds, length_mask(lengths + 1, embeds.shape[1]).long()
 
     def embed_text(self, ids: Tensor) -> Tensor:
-        """Embeddings [B, S, d] of token ids [B, S], scaled as the text model scales them."""
-        return self.text_encoder.embed_tokens(ids)
+        """Embeddings [..., d] of token ids [...] for the text encoder, scaled as the text model scales them."""
+        return self._look_up(self.text_encoder.embed_tokens, ids)
+
+    def embed_target(self, ids: Tensor) -> Tensor:
+        """The same for the text decoder."""
+        return self._look_up(self.text_decoder.embed_tokens, ids)
+
+    def _look_up(self, embedding: Any, ids: Tensor) -> Tensor:
+        if not self.sparse_lookups:
+            return embedding(ids)
+        # The module's forward, but for the gradient; its own switch for that makes DDP expect a sparse sum.
+        rows = nn.functional.embedding(ids, embedding.weight, embedding.padding_idx, sparse=True)
+        return rows * embedding.embed_scale
 
     @property
     def max_positions(self) -> int | None:

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModel
-from transformers.masking_utils import create_bidirectional_mask
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from comsl.errors import ComSLError
 
 from .adapter import length_mask
 from .configuration import ComSLConfig
+from .packing import PackedMask, Spans, accept_packed
 
 WAVEFORM_MODELS = ("wav2vec2", "hubert", "wavlm")
 SUPPORTED_MODELS = ("whisper", *WAVEFORM_MODELS, "wav2vec2-bert")
@@ -85,7 +85,7 @@ class SpeechEncoder(nn.Module):
         return self._waveform(speech, lengths)
 
     def _whisper(self, mel: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """WhisperEncoder.forward without its 30 seconds: masks after every convolution and in the attention."""
+        """WhisperEncoder.forward without its 30 seconds: masks after every convolution, layers without padding."""
         encoder = self.encoder
         frames = self.output_lengths(lengths)
         size = (mel.shape[2] - 1) // 2 + 1
@@ -98,16 +98,16 @@ class SpeechEncoder(nn.Module):
         mel = mel.masked_fill(outside, 0.0)
         hidden = nn.functional.gelu(encoder.conv1(mel)).masked_fill(outside, 0.0)
         hidden = nn.functional.gelu(encoder.conv2(hidden)).transpose(1, 2)
-        inside = length_mask(frames, size)
-        hidden = hidden.masked_fill(~inside[..., None], 0.0)
-        hidden = hidden + encoder.embed_positions.weight[:size]
+        spans = Spans.consecutive(frames)
+        hidden = spans.packed(hidden + encoder.embed_positions.weight[:size])[None]
         hidden = nn.functional.dropout(hidden, p=encoder.dropout, training=self.training)
-        mask = create_bidirectional_mask(config=self.config, inputs_embeds=hidden, attention_mask=inside)
+        accept_packed(encoder)
+        mask = PackedMask.within(spans)
         for layer in encoder.layers:
             if self.training and encoder.layerdrop > 0.0 and torch.rand([]) < encoder.layerdrop:
                 continue
             hidden = layer(hidden, mask)
-        return encoder.layer_norm(hidden), frames
+        return spans.padded(encoder.layer_norm(hidden)[0]), frames
 
     def _waveform(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """The forward of wav2vec2, HuBERT and WavLM, with its one padding-dependent stage run clip by clip."""

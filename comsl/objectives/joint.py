@@ -67,6 +67,12 @@ class JointModel(nn.Module):
         if self.teacher is not None:
             self.teacher.requires_grad_(False)
         _freeze_unread(model, objectives)
+        # The output layer's gradient is dense and of the vocabulary's size (a gigabyte at 250,000 tokens). Where it is
+        # the embedding as well, autograd adds the rows that were looked up to it in place; otherwise each lookup would
+        # fill a gigabyte of its own with zeros.
+        stacks = (model.text_encoder, model.text_decoder)
+        tied = all(stack.embed_tokens.weight is model.output_weight for stack in stacks)
+        model.sparse_lookups = tied and bool(objectives.reads.pairs)
         self.train(model.training)
 
     def train(self, mode: bool = True) -> JointModel:

@@ -1,11 +1,11 @@
 """One pass over a batch: every encoder view and every (memory, target) pair computed once, side by side.
 
-Legend: B utterances, L text-encoder positions, D text width, S transcript tokens, N target tokens, K pairs of a
-target, M scored positions.
+Legend: B utterances, T packed positions, D text width, S transcript tokens, N target tokens, K pairs of a target,
+M scored positions.
 
-The text encoder runs once over the rows [speech ; text ; mixed] that somebody reads, the decoder once over the rows
-of all pairs, and the vocabulary once per target over its scored positions. Rows are padded on the right and masked,
-so nothing depends on what else is in the batch.
+The text encoder runs once over the sequences [speech ; text ; mixed] that somebody reads, the decoder once over those
+of all pairs, and the vocabulary once over all scored positions. Sequences stand behind one another without padding
+(:mod:`comsl.model.packing`), so nothing depends on what else is in the batch, and nothing is paid for it either.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from torch.nn import functional as F
 
 from comsl.data.constants import IGNORED_LABEL
 from comsl.errors import ComSLError
+from comsl.model.packing import Spans, run_decoder, run_encoder
 from comsl.objectives.base import CTC_LABELS, SPEECH_POSITIONS, Memory, Pair, Reads, Target
-from comsl.objectives.vocabulary import FrozenDistribution, VocabularyLosses, vocabulary_losses
+from comsl.objectives.vocabulary import FrozenDistribution, VocabularyLosses, deliver_last, vocabulary_losses
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -32,28 +33,25 @@ Batch = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Right-padded rows: ``states`` [B, L, D], ``lengths`` [B]."""
+class Packed:
+    """Sequences behind one another: ``states`` [T, D]."""
 
     states: Tensor
-    lengths: Tensor
+    spans: Spans
 
-    def fitted(self, length: int) -> Rows:
-        """The same rows cut or padded to ``length``; only padding is ever cut."""
-        missing = max(0, length - self.states.shape[1])
-        return Rows(F.pad(self.states[:, :length], (0, 0, 0, missing)), self.lengths)
+    @classmethod
+    def of(cls, padded: Tensor, mask: Tensor) -> Packed:
+        """The true positions of right-padded rows [B, L, ...] with their mask [B, L]."""
+        spans = Spans.consecutive(mask.sum(1))
+        return cls(spans.packed(padded[:, : spans.longest]), spans)
 
-    @property
-    def mask(self) -> Tensor:
-        """[B, L], 1 at true positions."""
-        positions = torch.arange(self.states.shape[1], device=self.lengths.device)
-        return (positions < self.lengths[:, None]).long()
 
-    def part(self, start: Tensor, lengths: Tensor) -> Rows:
-        """The positions ``start`` [B] .. ``start + lengths`` of every row."""
-        positions = torch.arange(int(lengths.max()), device=lengths.device)
-        index = (start[:, None] + positions).clamp_max(self.states.shape[1] - 1)
-        return Rows(_gather(self.states, index), lengths)
+@dataclass(frozen=True)
+class Encoded:
+    """The text encoder's output, packed [T, D], and where in it each memory of the B utterances lies."""
+
+    states: Tensor
+    spans: Mapping[Memory, Spans]
 
 
 @dataclass
@@ -108,127 +106,113 @@ def compute_views(
     """
     texts = (Target.TRANSCRIPT.value, Target.TRANSLATION.value)
     views = Views(unknown={text: batch[f"{text}_unknown"].sum() for text in texts if f"{text}_unknown" in batch})
+    output_weight = deliver_last(model.output_weight)
     encoded = _encode(model, batch, reads, views)
     if reads.pairs:
-        memories = {memory: _memory(memory, encoded) for memory, _ in reads.pairs}
-        hidden = _decode(model, batch, sorted(reads.pairs, key=str), memories)
-        frozen = _teacher_hidden(teacher, batch, reads)
-        for target in Target:
-            _score(model, batch, reads, target, hidden, frozen, teacher, views)
+        hidden = _decode(model, batch, sorted(reads.pairs, key=str), encoded)
+        _score(model, batch, reads, hidden, output_weight, teacher, views)
     return views
 
 
 # --- encoder -------------------------------------------------------------------------------------------------------
 
 
-def _encode(model: ComSLForConditionalGeneration, batch: Batch, reads: Reads, views: Views) -> dict[str, Rows]:
-    """Encoded rows by view ("speech", "text", "mixed"); fills in what is read on the way."""
+def _encode(model: ComSLForConditionalGeneration, batch: Batch, reads: Reads, views: Views) -> Encoded | None:
+    """Runs the encoders over what is read of speech, text and mixed; fills in what is read on the way."""
     memories = {memory for memory, _ in reads.pairs}
-    inputs: dict[str, Rows] = {}
+    inputs: dict[str, Packed] = {}
     if reads.encoded_speech or reads.ctc:
-        speech = batch["input_features"] if "input_features" in batch else batch["input_values"]
-        frames, frame_lengths = model.encode_speech(speech, batch["attention_mask"])
+        samples = batch["input_features"] if "input_features" in batch else batch["input_values"]
+        frames, frame_lengths = model.encode_speech(samples, batch["attention_mask"])
         if reads.ctc:
             views._ctc = _ctc_loss(model, frames, frame_lengths, batch)
         if reads.encoded_speech:
-            embeds, mask = model.embed_speech(frames, frame_lengths, batch["source_language_ids"])
-            inputs["speech"] = Rows(embeds, mask.sum(1))
+            speech = Packed.of(*model.embed_speech(frames, frame_lengths, batch["source_language_ids"]))
+            if reads.layers or Memory.SPEECH in memories:
+                inputs["speech"] = speech
     if Memory.TEXT in memories:
-        inputs["text"] = Rows(model.embed_text(batch["transcript_ids"]), batch["transcript_mask"].sum(1))
+        inputs["text"] = _embedded(model, batch, "transcript_ids")
     if reads.mixed:
-        masked = Rows(model.embed_text(batch["masked_transcript_ids"]), batch["transcript_mask"].sum(1))
-        inputs["mixed"] = _concatenate(masked, inputs["speech"])
+        masked = _embedded(model, batch, "masked_transcript_ids")
+        inputs["mixed"] = _side_by_side(masked, speech)
         _check_positions(model, inputs["mixed"])
-        inputs["masked text"] = masked
-    return _encode_rows(model, inputs, reads, views)
+    if not inputs:
+        return None
+    spans = Spans.consecutive(torch.cat([view.spans.lengths for view in inputs.values()]))
+    embeds = torch.cat([view.states for view in inputs.values()])
+    states, recorded = run_encoder(model.text_encoder, embeds, spans, reads.layers)
+    rows = len(spans.lengths) // len(inputs)
+    where = {name: spans[i * rows : (i + 1) * rows] for i, name in enumerate(inputs)}
+    parts = {Memory(name): where[name] for name in ("speech", "text") if name in where}
+    if "mixed" in where:
+        parts[Memory.MIXED_TEXT] = Spans(where["mixed"].starts, masked.spans.lengths)
+        behind = where["mixed"].starts + masked.spans.lengths
+        parts[Memory.MIXED_SPEECH] = Spans(behind, speech.spans.lengths)
+    for layer, hidden in recorded.items():
+        alone, mixed = (hidden[parts[memory].index] for memory in (Memory.SPEECH, Memory.MIXED_SPEECH))
+        views.layers[layer] = alone, mixed
+    return Encoded(states, parts)
 
 
-def _encode_rows(
-    model: ComSLForConditionalGeneration, inputs: dict[str, Rows], reads: Reads, views: Views
-) -> dict[str, Rows]:
-    read = {"speech", "text", "mixed"} if reads.layers else {_view(memory) for memory, _ in reads.pairs}
-    names = [name for name in ("speech", "text", "mixed") if name in inputs and name in read]
-    if not names:
-        return {}
-    length = max(inputs[name].states.shape[1] for name in names)
-    rows = [inputs[name].fitted(length) for name in names]
-    output = model.text_encoder(
-        inputs_embeds=torch.cat([row.states for row in rows]),
-        attention_mask=torch.cat([row.mask for row in rows]),
-        output_hidden_states=bool(reads.layers),
-    )
-
-    def split(states: Tensor) -> dict[str, Rows]:
-        parts = states.chunk(len(names))
-        return {name: Rows(part, inputs[name].lengths) for name, part in zip(names, parts, strict=True)}
-
-    encoded = split(output.last_hidden_state)
-    encoded.update({name: rows for name, rows in inputs.items() if name not in names})
-    for layer in reads.layers:
-        states = split(output.hidden_states[layer])
-        mask = inputs["speech"].mask.bool()
-        alone = states["speech"].states[:, : mask.shape[1]]
-        mixed = states["mixed"].part(inputs["masked text"].lengths, inputs["speech"].lengths).states
-        views.layers[layer] = alone[mask], mixed[mask]
-    return encoded
+def _embedded(model: ComSLForConditionalGeneration, batch: Batch, name: str) -> Packed:
+    ids = Packed.of(batch[name], batch["transcript_mask"])
+    return Packed(model.embed_text(ids.states), ids.spans)
 
 
-def _check_positions(model: ComSLForConditionalGeneration, mixed: Rows) -> None:
+def _side_by_side(first: Packed, second: Packed) -> Packed:
+    """Every sequence of ``second`` right behind the same sequence of ``first``."""
+    behind = Spans(len(first.states) + second.spans.starts, second.spans.lengths)
+    order = Spans.interleaved(first.spans, behind).index
+    lengths = first.spans.lengths + second.spans.lengths
+    return Packed(torch.cat([first.states, second.states])[order], Spans.consecutive(lengths))
+
+
+def _check_positions(model: ComSLForConditionalGeneration, mixed: Packed) -> None:
     """Either side alone was checked where it was made; only together can they be too long.
 
     The data set refuses such rows by name; this is for batches that come from elsewhere.
     """
     positions = model.max_positions
-    if positions is not None and mixed.states.shape[1] > positions:
+    if positions is not None and mixed.spans.longest > positions:
         raise ComSLError(
-            f"a transcript and its speech take {mixed.states.shape[1]} positions together, but the text encoder has "
+            f"a transcript and its speech take {mixed.spans.longest} positions together, but the text encoder has "
             f"{positions}: leave out longer clips, or switch off mtp, stm and erm, which read them together"
         )
-
-
-def _view(memory: Memory) -> str:
-    return "mixed" if memory.is_mixed else memory.value
-
-
-def _memory(memory: Memory, encoded: dict[str, Rows]) -> Rows:
-    """What the decoder attends to: a view, or the mixed view cut apart again."""
-    rows = encoded[_view(memory)]
-    if memory is Memory.MIXED_TEXT:
-        lengths = encoded["masked text"].lengths
-        return rows.part(torch.zeros_like(lengths), lengths)
-    if memory is Memory.MIXED_SPEECH:
-        return rows.part(encoded["masked text"].lengths, encoded["speech"].lengths)
-    return rows
 
 
 # --- decoder -------------------------------------------------------------------------------------------------------
 
 
 def _decode(
-    model: ComSLForConditionalGeneration, batch: Batch, pairs: list[Pair], memories: dict[Memory, Rows]
+    model: ComSLForConditionalGeneration, batch: Batch, pairs: list[Pair], encoded: Encoded | None
 ) -> dict[Pair, Tensor]:
-    """Decoder output [B, N, D] for every pair, from one run over the rows of all pairs."""
-    inputs = [batch[target.decoder_inputs] for _, target in pairs]
-    tokens = max(ids.shape[1] for ids in inputs)
-    length = max(int(memories[memory].lengths.max()) for memory, _ in pairs)
-    rows = [memories[memory].fitted(length) for memory, _ in pairs]
-    output = model.text_decoder(
-        # Padding stands on the right, where causal attention keeps it from every true position.
-        input_ids=torch.cat(
-            [F.pad(ids, (0, tokens - ids.shape[1]), value=model.config.pad_token_id) for ids in inputs]
-        ),
-        encoder_hidden_states=torch.cat([row.states for row in rows]),
-        encoder_attention_mask=torch.cat([row.mask for row in rows]),
-        use_cache=False,
+    """The decoder's output [M, D] at the scored positions of every pair, from one run over the sequences of all."""
+    assert encoded is not None  # every pair has a memory
+    ids, lengths, scored = [], [], {}
+    for _, target in pairs:
+        scored[target] = batch[target.labels] != IGNORED_LABEL
+        # Causal attention: behind the last scored position nothing is read, so nothing is computed.
+        places = torch.arange(1, scored[target].shape[1] + 1, device=scored[target].device)
+        lengths.append((scored[target] * places).amax(1).clamp_min(1))
+        ids.append(Spans.consecutive(lengths[-1]).packed(batch[target.decoder_inputs][:, : int(lengths[-1].max())]))
+    spans = Spans.consecutive(torch.cat(lengths))
+    keys = [encoded.spans[memory] for memory, _ in pairs]
+    hidden = run_decoder(
+        model.text_decoder,
+        model.embed_target(torch.cat(ids)),
+        spans,
+        encoded.states,
+        Spans(torch.cat([key.starts for key in keys]), torch.cat([key.lengths for key in keys])),
     )
-    parts = output.last_hidden_state.chunk(len(pairs))
-    return {pair: part[:, : ids.shape[1]] for pair, part, ids in zip(pairs, parts, inputs, strict=True)}
+    starts = spans.starts.view(len(pairs), -1)
+    return {
+        (memory, target): hidden[(starts[k][:, None] + torch.arange(scored[target].shape[1]))[scored[target]]]
+        for k, (memory, target) in enumerate(pairs)
+    }
 
 
-def _teacher_hidden(teacher: PreTrainedModel | None, batch: Batch, reads: Reads) -> Tensor | None:
+def _teacher_hidden(teacher: PreTrainedModel | None, batch: Batch) -> Tensor:
     """[B, N, D'] of the frozen text model over the translation."""
-    if not reads.frozen_matches:
-        return None
     if teacher is None:
         raise ValueError("an objective compares with the frozen text model, but no teacher was given")
     with torch.no_grad():
@@ -247,41 +231,42 @@ def _score(
     model: ComSLForConditionalGeneration,
     batch: Batch,
     reads: Reads,
-    target: Target,
     hidden: dict[Pair, Tensor],
-    frozen_hidden: Tensor | None,
+    output_weight: Tensor,
     teacher: PreTrainedModel | None,
     views: Views,
 ) -> None:
-    """Takes the scored positions of all pairs of one target through the vocabulary, once."""
-    pairs = [pair for pair in hidden if pair[1] is target]
-    if not pairs:
-        return
-    labels = batch[target.labels]
-    scored = labels != IGNORED_LABEL
-    place = {pair: k for k, pair in enumerate(pairs)}
-    matches = sorted((match for match in reads.matches if match[0][1] is target), key=str)
-    frozen_matches = sorted((pair for pair in reads.frozen_matches if pair[1] is target), key=str)
-    frozen = None
-    if frozen_matches and teacher is not None and frozen_hidden is not None:
-        head = teacher.get_output_embeddings()
-        frozen = FrozenDistribution(frozen_hidden[scored], head.weight, _bias(teacher))
-    # A pair that is only matched, or only matched with, has no cross-entropy of its own: weight it with nothing.
-    cross_entropy, match, frozen_match = vocabulary_losses(
-        torch.stack([hidden[pair][scored] for pair in pairs]),
-        model.output_weight,
-        model.output_bias,
-        VocabularyLosses(
+    """Takes the scored positions of all pairs through the vocabulary, once."""
+    frozen_hidden = _teacher_hidden(teacher, batch) if reads.frozen_matches else None
+    groups, keys = [], []
+    for target in Target:
+        pairs = [pair for pair in hidden if pair[1] is target]
+        if not pairs:
+            continue
+        labels = batch[target.labels]
+        scored = labels != IGNORED_LABEL
+        place = {pair: k for k, pair in enumerate(pairs)}
+        matches = sorted((match for match in reads.matches if match[0][1] is target), key=str)
+        frozen_matches = sorted((pair for pair in reads.frozen_matches if pair[1] is target), key=str)
+        frozen = None
+        if frozen_matches and teacher is not None and frozen_hidden is not None:
+            head = teacher.get_output_embeddings()
+            frozen = FrozenDistribution(frozen_hidden[scored], head.weight, _bias(teacher))
+        # A pair that is only matched, or only matched with, has no cross-entropy of its own: weight it with nothing.
+        losses = VocabularyLosses(
             labels=labels[scored],
             smoothing=tuple(reads.cross_entropies.get(pair, 0.0) for pair in pairs),
             matches=tuple((place[student], place[other]) for student, other in matches),
             frozen_matches=tuple(place[pair] for pair in frozen_matches),
             frozen=frozen,
-        ),
-    )
-    views.cross_entropy.update({pair: cross_entropy[place[pair]] for pair in pairs})
-    views.match.update({key: match[i] for i, key in enumerate(matches)})
-    views.frozen_match.update({key: frozen_match[i] for i, key in enumerate(frozen_matches)})
+        )
+        groups.append((torch.stack([hidden[pair] for pair in pairs]), losses))
+        keys.append((pairs, matches, frozen_matches))
+    sums = vocabulary_losses(groups, output_weight, model.output_bias)
+    for (pairs, matches, frozen_matches), (cross_entropy, match, frozen_match) in zip(keys, sums, strict=True):
+        views.cross_entropy.update(zip(pairs, cross_entropy, strict=True))
+        views.match.update(zip(matches, match, strict=True))
+        views.frozen_match.update(zip(frozen_matches, frozen_match, strict=True))
 
 
 def _bias(text_model: PreTrainedModel) -> Tensor | None:
@@ -305,22 +290,3 @@ def _ctc_loss(model: ComSLForConditionalGeneration, frames: Tensor, lengths: Ten
         log_probs.transpose(0, 1), labels.clamp_min(0), lengths, label_lengths, reduction="none", zero_infinity=True
     )
     return CTCLoss((loss * labelled).sum(), label_lengths[~aligned].sum(), batch["ctc_unknown"].sum())
-
-
-# --- rows ----------------------------------------------------------------------------------------------------------
-
-
-def _concatenate(first: Rows, second: Rows) -> Rows:
-    """Every row of ``second`` right behind the true end of the same row of ``first``."""
-    lengths = first.lengths + second.lengths
-    positions = torch.arange(int(lengths.max()), device=lengths.device).expand(len(lengths), -1)
-    in_first = positions < first.lengths[:, None]
-    behind = first.states.shape[1] + positions - first.lengths[:, None]
-    both = torch.cat([first.states, second.states], dim=1)
-    index = torch.where(in_first, positions, behind).clamp_max(both.shape[1] - 1)
-    return Rows(_gather(both, index), lengths)
-
-
-def _gather(states: Tensor, index: Tensor) -> Tensor:
-    """states [B, L, D], index [B, L'] -> [B, L', D]."""
-    return states.gather(1, index[..., None].expand(-1, -1, states.shape[-1]))

@@ -1,6 +1,7 @@
 """Losses over a large vocabulary without ever holding its logits.
 
-Legend: K student rows sets, M scored positions, D width, V vocabulary, C chunk of positions.
+Legend: K sets of M scored positions, one for each (memory, target) pair of a target; D width, V vocabulary, C positions
+of a chunk.
 
 mBART-50 has 250,056 tokens: the float32 logits of a batch of 500 scored positions take half a gigabyte for each
 (memory, target) pair, and as much again for every softmax. Here the positions go through the vocabulary in chunks;
@@ -11,15 +12,16 @@ text-to-text distribution that distribution matching needs is the one that the M
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-CHUNK_BYTES = 64 * 2**20
-"""Upper limit for the logits of one chunk, in bytes: large enough to keep the matrix products efficient."""
+CHUNK_BYTES = 256 * 2**20
+"""Upper limit for the logits of one chunk, in bytes: 268 positions at 250,000 tokens. The output layer is read and its
+gradient written once a chunk; with 64 positions that takes half the time of the products."""
 
 
 @dataclass(frozen=True)
@@ -50,110 +52,198 @@ class VocabularyLosses:
 
 
 def vocabulary_losses(
-    hidden: Tensor, weight: Tensor, bias: Tensor | None, losses: VocabularyLosses
-) -> tuple[Tensor, Tensor, Tensor]:
+    groups: Sequence[tuple[Tensor, VocabularyLosses]], weight: Tensor, bias: Tensor | None
+) -> list[tuple[Tensor, Tensor, Tensor]]:
     """Sums over positions of cross-entropies and of cross-entropies to other distributions.
 
     Args:
-        hidden: [K, M, D], the decoder's output at the scored positions, one set per (memory, target) pair.
+        groups: a target each: hidden [K, M, D], the decoder's output at the scored positions, one set per (memory,
+            target) pair; and what to compute of them. All groups share one gradient of the weight, which at 250,000
+            tokens is a gigabyte to write.
         weight: [V, D], the output embedding. bias: [V] or None.
-        losses: what to compute.
 
     Returns:
-        (cross_entropy [K], match [len(matches)], frozen_match [len(frozen_matches)]) sums in float32 (float64 for
-        float64 input). Gradients flow to ``hidden``, ``weight`` and ``bias`` through the students only: a teacher's
-        distribution is a constant, as in the published criterion.
+        For each group (cross_entropy [K], match [len(matches)], frozen_match [len(frozen_matches)]) sums in float32
+        (float64 for float64 input). Gradients flow to ``hidden``, ``weight`` and ``bias`` through the students only: a
+        teacher's distribution is a constant, as in the published criterion.
     """
-    device = hidden.device.type
+    device = weight.device.type
     if torch.is_autocast_enabled(device):
-        dtype = torch.get_autocast_dtype(device)
-        hidden, weight = hidden.to(dtype), weight.to(dtype)
-    if losses.frozen is not None:
-        # The teacher's product over the vocabulary costs as much as a student's: compute it in the same precision.
-        frozen = FrozenDistribution(
-            losses.frozen.hidden.to(weight.dtype), losses.frozen.weight.to(weight.dtype), losses.frozen.bias
-        )
-        losses = replace(losses, frozen=frozen)
+        weight = weight.to(torch.get_autocast_dtype(device))
+    losses = []
+    for _, group in groups:
+        if set(dict(group.matches)) & {teacher for _, teacher in group.matches}:
+            raise ValueError("a distribution that others are matched with cannot be matched itself")
+        if group.frozen is not None:
+            # The teacher's product over the vocabulary costs as much as a student's: compute it in the same precision.
+            hidden, teacher = group.frozen.hidden.to(weight.dtype), group.frozen.weight.to(weight.dtype)
+            group = replace(group, frozen=FrozenDistribution(hidden, teacher, group.frozen.bias))
+        losses.append(group)
     with torch.autocast(device, enabled=False):
-        return _VocabularyLosses.apply(hidden.to(weight.dtype), weight, bias, losses)
+        sums = _VocabularyLosses.apply(weight, bias, losses, *[hidden.to(weight.dtype) for hidden, _ in groups])
+    return [(sums[i], sums[i + 1], sums[i + 2]) for i in range(0, len(sums), 3)]
+
+
+def deliver_last(weight: Tensor) -> Tensor:
+    """The same weight, whose gradient arrives after those of everything that is computed from now on.
+
+    Autograd goes backward through what was made last first. An output layer tied to the embedding has a dense gradient
+    the size of the vocabulary; asked for before any token is looked up, it comes when the few rows of the lookups
+    (see ``JointModel``) are waiting, and autograd adds them to it in place. The other way round each lookup would
+    copy it.
+    """
+    return _Identity.apply(weight)
+
+
+class _Identity(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        return tensor.view_as(tensor)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient
 
 
 class _VocabularyLosses(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, losses: VocabularyLosses
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        ctx.save_for_backward(hidden, weight, bias)
-        ctx.losses = losses
-        accumulate = torch.float64 if hidden.dtype == torch.float64 else torch.float32
-        cross_entropy = hidden.new_zeros(hidden.shape[0], dtype=accumulate)
-        match = hidden.new_zeros(len(losses.matches), dtype=accumulate)
-        frozen_match = hidden.new_zeros(len(losses.frozen_matches), dtype=accumulate)
-        for chunk in _chunks(hidden, weight):
-            log_probs = _log_probs(hidden[:, chunk], weight, bias)
-            labels = losses.labels[chunk]
-            nll = -log_probs.gather(-1, labels.expand(log_probs.shape[0], -1).unsqueeze(-1)).squeeze(-1)
-            for k, epsilon in enumerate(losses.smoothing):
-                value = nll[k].sum()
-                if epsilon:
-                    value = (1 - epsilon) * value - epsilon * log_probs[k].mean(-1).sum()
-                cross_entropy[k] += value
-            for i, (student, teacher) in enumerate(losses.matches):
-                match[i] -= (log_probs[teacher].exp() * log_probs[student]).sum()
-            if losses.frozen is not None:
-                frozen_probs = _frozen_probs(losses.frozen, chunk)
-                for i, student in enumerate(losses.frozen_matches):
-                    frozen_match[i] -= (frozen_probs * log_probs[student]).sum()
-        return cross_entropy, match, frozen_match
+        ctx: Any, weight: Tensor, bias: Tensor | None, groups: list[VocabularyLosses], *hiddens: Tensor
+    ) -> tuple[Tensor, ...]:
+        ctx.save_for_backward(weight, bias, *hiddens)
+        ctx.groups = groups
+        accumulate = torch.float64 if weight.dtype == torch.float64 else torch.float32
+        sums = [
+            tuple(
+                weight.new_zeros(size, dtype=accumulate)
+                for size in (len(hidden), len(losses.matches), len(losses.frozen_matches))
+            )
+            for hidden, losses in zip(hiddens, groups, strict=True)
+        ]
+        for chunk in _chunks(hiddens, weight):
+            log_probs = _log_probs(chunk.rows(hiddens), weight, bias)
+            for group, part, piece in chunk.pieces(hiddens, log_probs):
+                _add_sums(piece, groups[group], part, *sums[group])
+        return tuple(value for values in sums for value in values)
 
     @staticmethod
-    def backward(
-        ctx: Any, grad_cross_entropy: Tensor, grad_match: Tensor, grad_frozen_match: Tensor
-    ) -> tuple[Tensor | None, ...]:
-        hidden, weight, bias = ctx.saved_tensors
-        losses: VocabularyLosses = ctx.losses
-        grad_hidden = torch.empty_like(hidden)
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        weight, bias, *hiddens = ctx.saved_tensors
+        groups: list[VocabularyLosses] = ctx.groups
+        factors = [[gradient.tolist() for gradient in gradients[i : i + 3]] for i in range(0, len(gradients), 3)]
         # Sums over many chunks: in bfloat16 each addition would round, and more chunks would mean more error.
-        accumulate = grad_cross_entropy.dtype
-        grad_weight = torch.zeros_like(weight, dtype=accumulate) if ctx.needs_input_grad[1] else None
-        grad_bias = torch.zeros_like(bias, dtype=accumulate) if bias is not None and ctx.needs_input_grad[2] else None
-        for chunk in _chunks(hidden, weight):
-            probs = _log_probs(hidden[:, chunk], weight, bias).exp_()
-            # d/d logits of a cross-entropy to any distribution q is (softmax - q).
-            toward = torch.zeros_like(probs)
-            total = torch.zeros_like(grad_cross_entropy)
-            rows = torch.arange(probs.shape[1], device=probs.device)
-            for k, epsilon in enumerate(losses.smoothing):
-                if epsilon:
-                    toward[k] += grad_cross_entropy[k] * epsilon / probs.shape[-1]
-                toward[k][rows, losses.labels[chunk]] += grad_cross_entropy[k] * (1 - epsilon)
-            total += grad_cross_entropy
-            for i, (student, teacher) in enumerate(losses.matches):
-                toward[student] += grad_match[i] * probs[teacher]
-                total[student] += grad_match[i]
-            if losses.frozen is not None:
-                frozen_probs = _frozen_probs(losses.frozen, chunk)
-                for i, student in enumerate(losses.frozen_matches):
-                    toward[student] += grad_frozen_match[i] * frozen_probs
-                    total[student] += grad_frozen_match[i]
-            grad_logits = probs.mul_(total[:, None, None]).sub_(toward).to(hidden.dtype)
-            grad_hidden[:, chunk] = grad_logits @ weight
+        accumulate = gradients[0].dtype
+        grad_weight = torch.zeros_like(weight, dtype=accumulate) if ctx.needs_input_grad[0] else None
+        grad_bias = torch.zeros_like(bias, dtype=accumulate) if bias is not None and ctx.needs_input_grad[1] else None
+        grad_hiddens = [torch.empty_like(hidden) for hidden in hiddens]
+        for chunk in _chunks(hiddens, weight):
+            rows = chunk.rows(hiddens)
+            probs = _log_probs(rows, weight, bias).exp_()
+            for group, part, piece in chunk.pieces(hiddens, probs):
+                _to_grad_logits(piece, groups[group], part, *factors[group])
+            grad_logits = probs.to(weight.dtype)
+            for group, part, piece in chunk.pieces(hiddens, grad_logits @ weight):
+                grad_hiddens[group][:, part] = piece
             if grad_weight is not None:
-                grad_weight += grad_logits.flatten(0, 1).T @ hidden[:, chunk].flatten(0, 1)
+                _add_product(grad_weight, grad_logits.T, rows)
             if grad_bias is not None:
-                grad_bias += grad_logits.sum((0, 1))
-        return grad_hidden, _like(grad_weight, weight), _like(grad_bias, bias), None
+                grad_bias += grad_logits.sum(0)
+        return _like(grad_weight, weight), _like(grad_bias, bias), None, *grad_hiddens
 
 
-def _chunks(hidden: Tensor, weight: Tensor) -> Iterator[slice]:
-    positions = hidden.shape[1]
-    size = max(1, CHUNK_BYTES // (hidden.shape[0] * weight.shape[0] * 4))
-    for start in range(0, positions, size):
-        yield slice(start, min(start + size, positions))
+def _add_sums(
+    log_probs: Tensor, losses: VocabularyLosses, part: slice, cross_entropy: Tensor, match: Tensor, frozen_match: Tensor
+) -> None:
+    """Adds what a piece [K, C, V] of a group contributes to its sums."""
+    labels = losses.labels[part]
+    nll = -log_probs.gather(-1, labels.expand(log_probs.shape[0], -1).unsqueeze(-1)).squeeze(-1)
+    for k, epsilon in enumerate(losses.smoothing):
+        value = nll[k].sum()
+        if epsilon:
+            value = (1 - epsilon) * value - epsilon * log_probs[k].mean(-1).sum()
+        cross_entropy[k] += value
+    probs = {teacher: log_probs[teacher].exp() for _, teacher in losses.matches}
+    for i, (student, teacher) in enumerate(losses.matches):
+        match[i] -= (probs[teacher] * log_probs[student]).sum()
+    if losses.frozen is not None:
+        frozen_probs = _frozen_probs(losses.frozen, part)
+        for i, student in enumerate(losses.frozen_matches):
+            frozen_match[i] -= (frozen_probs * log_probs[student]).sum()
+
+
+def _to_grad_logits(
+    probs: Tensor,
+    losses: VocabularyLosses,
+    part: slice,
+    grad_cross_entropy: list[float],
+    grad_match: list[float],
+    grad_frozen_match: list[float],
+) -> None:
+    """Turns a piece's softmax [K, C, V] into the gradient of its logits, in place.
+
+    Of a cross-entropy to any distribution q that is (softmax - q).
+    """
+    frozen_probs = None if losses.frozen is None else _frozen_probs(losses.frozen, part)
+    labels = losses.labels[part, None]
+    # Those that others are matched with come last, when nobody needs their distribution any more.
+    teachers = {teacher for _, teacher in losses.matches}
+    for k in sorted(range(len(probs)), key=lambda k: k in teachers):
+        cross_entropy = grad_cross_entropy[k]
+        matches = [(grad_match[i], probs[t]) for i, (s, t) in enumerate(losses.matches) if s == k]
+        if frozen_probs is not None:
+            matches += [(grad_frozen_match[i], frozen_probs) for i, s in enumerate(losses.frozen_matches) if s == k]
+        probs[k].mul_(cross_entropy + sum(gradient for gradient, _ in matches))
+        for gradient, distribution in matches:
+            probs[k].sub_(distribution, alpha=gradient)
+        epsilon = losses.smoothing[k]
+        if epsilon:
+            probs[k].sub_(cross_entropy * epsilon / probs.shape[-1])
+        probs[k].scatter_add_(-1, labels, probs.new_full(labels.shape, -cross_entropy * (1 - epsilon)))
+
+
+class _Chunk(list[tuple[int, slice]]):
+    """Positions that go through the vocabulary together: of some groups a slice of their M positions, all K sets."""
+
+    def rows(self, hiddens: Sequence[Tensor]) -> Tensor:
+        """[rows, D]"""
+        return torch.cat([hiddens[group][:, part].flatten(0, 1) for group, part in self])
+
+    def pieces(self, hiddens: Sequence[Tensor], rows: Tensor) -> Iterator[tuple[int, slice, Tensor]]:
+        """Group, slice and the group's share [K, C, ...] of `rows` [rows, ...], as a view."""
+        sizes = [len(hiddens[group]) * (part.stop - part.start) for group, part in self]
+        for (group, part), piece in zip(self, rows.split(sizes), strict=True):
+            yield group, part, piece.unflatten(0, (len(hiddens[group]), -1))
+
+
+def _chunks(hiddens: Sequence[Tensor], weight: Tensor) -> Iterator[_Chunk]:
+    """All positions of all groups, as many at a time as `CHUNK_BYTES` allows and at least one."""
+    chunk, room = _Chunk(), CHUNK_BYTES // (weight.shape[0] * 4)
+    left = room
+    for group, hidden in enumerate(hiddens):
+        sets, positions = hidden.shape[:2]
+        start = 0
+        while start < positions:
+            if chunk and left < sets:
+                yield chunk
+                chunk, left = _Chunk(), room
+            stop = min(positions, start + max(1, left // sets))
+            chunk.append((group, slice(start, stop)))
+            left -= sets * (stop - start)
+            start = stop
+    if chunk:
+        yield chunk
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """total += left @ right, without a second tensor of that size where the types allow it."""
+    if total.dtype == left.dtype:
+        total.addmm_(left, right)
+    else:
+        total += left @ right
 
 
 def _log_probs(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """[K, C, D] -> [K, C, V], in at least float32."""
+    """[rows, D] -> [rows, V], in at least float32."""
     logits = hidden @ weight.T
     logits = logits if logits.dtype == torch.float64 else logits.float()
     if bias is not None:
@@ -161,8 +251,8 @@ def _log_probs(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return logits.log_softmax(-1)
 
 
-def _frozen_probs(frozen: FrozenDistribution, chunk: slice) -> Tensor:
-    return _log_probs(frozen.hidden[None, chunk], frozen.weight, frozen.bias)[0].exp()
+def _frozen_probs(frozen: FrozenDistribution, part: slice) -> Tensor:
+    return _log_probs(frozen.hidden[part], frozen.weight, frozen.bias).exp_()
 
 
 def _like(gradient: Tensor | None, parameter: Tensor) -> Tensor | None:

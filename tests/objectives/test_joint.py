@@ -2,17 +2,19 @@
 
 import dataclasses
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
+from torch.profiler import ProfilerActivity, profile
 from transformers import MBartConfig, WhisperConfig
 
 from benchmarks import parity
 from comsl.errors import ComSLError
 from comsl.model.configuration import ComSLConfig
 from comsl.model.modeling import ComSLForConditionalGeneration
-from comsl.objectives import OBJECTIVES, JointModel, ObjectiveError, ObjectiveSet
+from comsl.objectives import OBJECTIVES, JointModel, ObjectiveError, ObjectiveSet, vocabulary
 
 REFERENCE = Path(__file__).parent / "parity"
 ALL = {"asr": True, "st": True, "mt": True, "ddm": True, "mtp": True, "stm": True, "erm": {"layer": 2}, "ctc": True}
@@ -162,18 +164,73 @@ def test_every_trained_parameter_gets_a_gradient(settings):
     assert unreached == []
 
 
-def test_one_encoder_and_one_decoder_pass_serve_all_objectives():
-    joint = joint_model()
-    calls = {"text_encoder": 0, "text_decoder": 0, "speech_encoder": 0}
+def counted_work(joint, batch):
+    """Positions that went through the layers of each part, how often, and rows of logits."""
+    model, work = joint.model, Counter()
+    parts = {
+        "speech": model.speech_encoder.encoder.layers[0],
+        "encoder": model.text_encoder.layers[0],
+        "decoder": model.text_decoder.layers[0],
+        "memory": model.text_decoder.layers[0].encoder_attn.k_proj,
+    }
 
     def count(name):
-        return lambda *_: calls.__setitem__(name, calls[name] + 1)
+        def hook(module, arguments):
+            work[f"{name} passes"] += 1
+            work[f"{name} positions"] += arguments[0].shape[:-1].numel()
 
-    joint.model.text_encoder.register_forward_pre_hook(count("text_encoder"))
-    joint.model.text_decoder.register_forward_pre_hook(count("text_decoder"))
-    joint.model.speech_encoder.register_forward_pre_hook(count("speech_encoder"))
-    joint(collate(UTTERANCES))
-    assert calls == {"text_encoder": 1, "text_decoder": 1, "speech_encoder": 1}
+        return hook
+
+    log_probs = vocabulary._log_probs
+
+    def counted_log_probs(rows, weight, bias):
+        work["vocabulary passes"] += weight is not joint.teacher.get_output_embeddings().weight
+        work["vocabulary rows"] += len(rows)
+        return log_probs(rows, weight, bias)
+
+    hooks = [module.register_forward_pre_hook(count(name)) for name, module in parts.items()]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vocabulary, "_log_probs", counted_log_probs)
+        joint(batch)
+    for hook in hooks:
+        hook.remove()
+    return work
+
+
+def test_everything_is_computed_once_and_nothing_is_padding():
+    """What a step costs, in numbers that no clock can blur; the batch is padded by 17 places more than it needs."""
+    frames = [19, 40, 31]  # of 37, 80 and 61 mel frames at two a frame
+    speech = [6, 11, 9]  # the language and a quarter of them
+    transcripts = [7, 13, 4]  # language, tokens, end
+    translations = [11, 6, 8]  # end, language, tokens
+    masked_until = [6, 12, 3]  # the last masked token: decoding goes no further
+    scored = sum(n - 1 for n in transcripts) * 2 + sum(n - 1 for n in translations) * 3 + (2 + 4 + 1)
+    assert counted_work(joint_model(), collate(UTTERANCES, extra=17)) == {
+        "speech passes": 1,
+        "speech positions": sum(frames),
+        "encoder passes": 1,
+        "encoder positions": 2 * (sum(speech) + sum(transcripts)),  # speech, text, and both together
+        "decoder passes": 1,
+        "decoder positions": 2 * sum(transcripts) + 3 * sum(translations) + sum(masked_until),
+        "memory passes": 1,
+        "memory positions": 2 * (sum(speech) + sum(transcripts)),  # however many targets read it
+        "vocabulary passes": 1,
+        "vocabulary rows": scored + sum(n - 1 for n in translations),  # the frozen teacher's
+    }
+
+
+def test_lookups_in_a_tied_embedding_make_no_gradient_of_its_size():
+    """Each would be a gigabyte at 250,000 tokens; the output layer's is the only one, and has their rows."""
+    ours, plain = joint_model(), joint_model()
+    plain.model.sparse_lookups = False
+    with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiled:
+        ours(collate(UTTERANCES)).loss.backward()
+    plain(collate(UTTERANCES)).loss.backward()
+    weight = ours.model.output_weight
+    touching = {event.name for event in profiled.events() if list(weight.shape) in event.input_shapes[:1]}
+    assert "aten::add_" in touching
+    assert not touching & {"aten::copy_", "aten::clone", "aten::embedding_dense_backward"}
+    torch.testing.assert_close(weight.grad, plain.model.output_weight.grad, rtol=1e-12, atol=1e-15)
 
 
 def test_the_teacher_stays_in_evaluation_mode_and_is_not_trained():

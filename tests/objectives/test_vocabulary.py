@@ -27,6 +27,10 @@ def tensors():
     }
 
 
+def one_group(hidden, weight, bias, losses):
+    return vocabulary_losses([(hidden, losses)], weight, bias)[0]
+
+
 def plain(hidden, weight, bias, losses):
     logits = hidden @ weight.T + bias
     cross_entropy = torch.stack(
@@ -48,7 +52,7 @@ def test_sums_and_gradients_equal_the_plain_losses(tensors, monkeypatch, positio
     losses = VocabularyLosses(tensors["labels"], (0.0, 0.1, 0.0), ((0, 2), (1, 2)), (2,), tensors["frozen"])
     inputs = [tensors[name] for name in ("hidden", "weight", "bias")]
     results = []
-    for function in (vocabulary_losses, plain):
+    for function in (one_group, plain):
         outputs = function(*inputs, losses)
         factors = torch.tensor([0.3, 0.7, 1.1, 0.5, 0.2, 0.9], dtype=torch.float64)
         gradients = torch.autograd.grad((torch.cat(outputs) * factors).sum(), inputs)
@@ -63,16 +67,16 @@ def test_logits_of_all_positions_are_never_in_memory(tensors, monkeypatch):
     original = vocabulary._log_probs
     monkeypatch.setattr(vocabulary, "_log_probs", lambda *args: sizes.append(original(*args).shape) or original(*args))
     losses = VocabularyLosses(tensors["labels"], (0.0, 0.0, 0.0))
-    outputs = vocabulary_losses(tensors["hidden"], tensors["weight"], tensors["bias"], losses)
+    outputs = one_group(tensors["hidden"], tensors["weight"], tensors["bias"], losses)
     outputs[0].sum().backward()
-    assert max(shape[1] for shape in sizes) == 2
-    assert sum(shape[1] for shape in sizes) == 2 * M  # once forward, once backward
+    assert max(shape[0] for shape in sizes) == 2 * K
+    assert sum(shape[0] for shape in sizes) == 2 * M * K  # once forward, once backward
 
 
 def test_no_scored_position_gives_zero(tensors):
     losses = VocabularyLosses(torch.zeros(0, dtype=torch.long), (0.0, 0.0, 0.0))
     hidden = torch.zeros(K, 0, D, dtype=torch.float64, requires_grad=True)
-    cross_entropy, _, _ = vocabulary_losses(hidden, tensors["weight"], None, losses)
+    cross_entropy, _, _ = one_group(hidden, tensors["weight"], None, losses)
     cross_entropy.sum().backward()
     assert cross_entropy.tolist() == [0.0, 0.0, 0.0]
     assert tensors["weight"].grad.abs().max() == 0
@@ -81,9 +85,9 @@ def test_no_scored_position_gives_zero(tensors):
 def test_bfloat16_autocast_computes_the_softmax_in_float32(tensors):
     hidden, weight = tensors["hidden"].float(), tensors["weight"].float()
     losses = VocabularyLosses(tensors["labels"], (0.0, 0.0, 0.0))
-    reference = vocabulary_losses(hidden, weight, None, losses)[0]
+    reference = one_group(hidden, weight, None, losses)[0]
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        result = vocabulary_losses(hidden, weight, None, losses)[0]
+        result = one_group(hidden, weight, None, losses)[0]
     assert result.dtype == torch.float32
     torch.testing.assert_close(result, reference, rtol=2e-2, atol=1e-2)
 
@@ -94,6 +98,6 @@ def test_bfloat16_gradient_does_not_depend_on_the_number_of_chunks(tensors, monk
         monkeypatch.setattr(vocabulary, "CHUNK_BYTES", positions * K * V * 4)
         weight = tensors["weight"].detach().bfloat16().requires_grad_()
         losses = VocabularyLosses(tensors["labels"], (0.0, 0.0, 0.0))
-        vocabulary_losses(tensors["hidden"].detach().bfloat16(), weight, None, losses)[0].sum().backward()
+        one_group(tensors["hidden"].detach().bfloat16(), weight, None, losses)[0].sum().backward()
         gradients.append(weight.grad)
     torch.testing.assert_close(*gradients, rtol=1e-2, atol=8e-3)  # two units in the last place

@@ -1,0 +1,168 @@
+"""A training step beside that of the published code: ``python -m benchmarks.train_step --peer DIR``.
+
+Forward and backward of all seven objectives and the frozen teacher, with random weights in the shapes of the paper's
+Medium model. Both systems get the same utterances (3 to 8 seconds, 16 + 16 tokens); the published code pads them to its
+11 seconds (benchmarks/published_code.py says what it took to run it). Each runs in a process of its own, one after the
+other: together they do not fit in 24 GB.
+
+Printed, and written with ``--json``: median seconds a step, ratios, peak memory and what of it are activations (what is
+neither weights nor gradients), and the share of the machine's product rate that goes into useful arithmetic
+(benchmarks/flops.py: true lengths, everything computed once).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.flops import batch_lengths, step_flops
+from benchmarks.machine import PeakMemory, description, matrix_rate, median_seconds, resident_memory, run_child
+from benchmarks.models import LANGUAGES, MASK, MBART, composite, text_model
+from comsl.objectives import JointModel, ObjectiveSet
+
+OBJECTIVES = dict.fromkeys(("asr", "st", "mt", "ddm", "mtp", "stm", "erm"), True)
+SECONDS = {2: (4.0, 7.0), 8: (3.0, 4.0, 4.5, 5.0, 5.5, 6.5, 7.5, 8.0)}
+"""Utterances -> their lengths: 5.5 seconds on average."""
+TOKENS = 16
+"""Of each text, language and end included."""
+
+
+def batch(utterances: int) -> dict[str, Tensor]:
+    """What the collator makes of so many utterances, with random content."""
+    generator = torch.Generator().manual_seed(0)
+    frames = torch.tensor([round(100 * seconds) for seconds in SECONDS[utterances]])
+    mask = (torch.arange(int(frames.max())) < frames[:, None]).long()
+    language = torch.full((utterances, 1), LANGUAGES["de"])
+    english = torch.full((utterances, 1), LANGUAGES["en"])
+    end, ignored = torch.full((utterances, 1), 2), torch.full((utterances, 1), -100)
+    source, target = (torch.randint(4, 250000, (utterances, TOKENS - 2), generator=generator) for _ in range(2))
+    masked = torch.zeros(utterances, TOKENS, dtype=torch.bool)
+    masked[:, 3::7] = True
+    transcript_ids = torch.cat([language, source, end], 1)
+    labels = torch.cat([ignored, source, end], 1)
+    return {
+        "input_features": torch.randn(utterances, 80, mask.shape[1], generator=generator),
+        "attention_mask": mask,
+        "source_language_ids": language[:, 0],
+        "transcript_ids": transcript_ids,
+        "transcript_mask": torch.ones_like(transcript_ids),
+        "masked_transcript_ids": transcript_ids.masked_fill(masked, MASK),
+        "transcript_decoder_input_ids": torch.cat([end, language, source], 1),
+        "transcript_labels": labels,
+        "mtp_labels": labels.masked_fill(~masked, -100),
+        "translation_decoder_input_ids": torch.cat([end, english, target], 1),
+        "translation_labels": torch.cat([ignored, target, end], 1),
+    }
+
+
+def ours(options: argparse.Namespace) -> tuple[nn.Module, Callable[[], Tensor], dict[str, Any]]:
+    """Model, loss of a step, and its useful arithmetic."""
+    objectives = ObjectiveSet(OBJECTIVES)
+    model = composite(options.size, dropout=0.1)
+    joint = JointModel(model, objectives, text_model(options.size)).to(options.device).train()
+    model.speech_encoder.requires_grad_(not options.frozen_speech)
+    if options.checkpointing:
+        model.activation_checkpointing_enable()
+    content = {name: value.to(options.device) for name, value in batch(options.utterances).items()}
+    flops = step_flops(model.config, batch_lengths(content), objectives, options.frozen_speech)
+    return joint, lambda: joint(content).loss, {"flops": flops}
+
+
+def published(options: argparse.Namespace) -> tuple[nn.Module, Callable[[], Tensor], dict[str, Any]]:
+    from benchmarks.published_code import published_batch, published_step
+
+    model, loss = published_step(options.peer, options.size, options.frozen_speech, options.peer_attention)
+    content = published_batch(batch(options.utterances))
+    return model, lambda: loss(content), {}
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """One system in this process."""
+    rate = matrix_rate(getattr(torch, options.precision), options.device)
+    model, loss, facts = (ours if options.system == "ours" else published)(options)
+
+    def step() -> None:
+        model.zero_grad(set_to_none=True)
+        with torch.autocast(options.device, torch.bfloat16, enabled=options.precision == "bfloat16"):
+            value = loss()
+        value.backward()
+
+    weights = sum(value.nbytes for value in {p.data_ptr(): p for p in model.parameters()}.values())
+    gradients = sum(p.nbytes for p in model.parameters() if p.requires_grad)
+    before = resident_memory()
+    step()
+    model.zero_grad(set_to_none=True)
+    with PeakMemory() as peak:
+        seconds = median_seconds(step, options.repeats, warm_up=0)
+    rate = (rate + matrix_rate(getattr(torch, options.precision), options.device)) / 2
+    return {
+        "seconds": seconds,
+        "peak": peak.bytes,
+        "weights": weights,
+        "gradients": gradients,
+        "activations": peak.bytes - before - gradients,
+        "rate": rate,
+        "machine": description(),
+        **facts,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peer", type=Path, help="checkout of the published ComSL code; without it ours alone is run")
+    parser.add_argument("--peer-attention", default="eager", choices=("eager", "sdpa"))
+    parser.add_argument("--size", default="medium", choices=tuple(MBART))
+    parser.add_argument("--utterances", type=int, default=2, choices=tuple(SECONDS))
+    parser.add_argument("--frozen-speech", action="store_true", help="as in the first epochs")
+    parser.add_argument("--checkpointing", action="store_true", help="ours: compute activations again in the backward")
+    parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", type=Path, help="write the figures there")
+    parser.add_argument("--system", choices=("ours", "published"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.system:
+        print(json.dumps(measure(options)))
+        return
+    arguments = [f"--{name.replace('_', '-')}" for name in ("frozen_speech", "checkpointing") if vars(options)[name]]
+    for name in ("peer", "peer_attention", "size", "utterances", "precision", "device", "repeats"):
+        if vars(options)[name] is not None:
+            arguments += [f"--{name.replace('_', '-')}", str(vars(options)[name])]
+    systems = ["published", "ours"] if options.peer else ["ours"]
+    results = {name: run_child("benchmarks.train_step", [*arguments, "--system", name]) for name in systems}
+    report(options, results)
+    if options.json:
+        options.json.write_text(json.dumps({"arguments": arguments, **results}, indent=2) + "\n")
+
+
+def report(options: argparse.Namespace, results: dict[str, dict[str, Any]]) -> None:
+    mine = results["ours"]
+    useful = sum(mine["flops"].values())
+    state = "speech encoder frozen" if options.frozen_speech else "everything trained"
+    print(f"\n{options.size}, {options.utterances} utterances, {options.precision}, {state}")
+    print(f"useful arithmetic {useful / 1e12:.2f} TFLOP: " + ", ".join(
+        f"{name} {value / useful:.0%}" for name, value in mine["flops"].items()
+    ))  # fmt: skip
+    for name, result in results.items():
+        share = useful / result["seconds"] / result["rate"]
+        print(
+            f"{name:>10}: {result['seconds']:6.2f} s a step, "
+            f"{share:4.0%} of {result['rate'] / 1e9:.0f} GFLOP/s useful; "
+            f"peak {result['peak'] / 1e9:.2f} GB, of which activations {result['activations'] / 1e9:.2f} GB"
+        )
+    if len(results) == 2:
+        peer = results["published"]
+        print(
+            f"{'ratio':>10}: {peer['seconds'] / mine['seconds']:.2f}x the throughput, "
+            f"{mine['activations'] / peer['activations']:.2f} of the activations"
+        )
+
+
+if __name__ == "__main__":
+    main()
