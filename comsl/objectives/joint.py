@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from comsl.model.modeling import ComSLForConditionalGeneration
+from comsl.model.products import speed_up_linears
 from comsl.objectives.base import ObjectiveError
 from comsl.objectives.settings import ObjectiveSet
 from comsl.objectives.views import Batch, compute_views, counts
@@ -73,6 +74,7 @@ class JointModel(nn.Module):
         stacks = (model.text_encoder, model.text_decoder)
         tied = all(stack.embed_tokens.weight is model.output_weight for stack in stacks)
         model.sparse_lookups = tied and bool(objectives.reads.pairs)
+        speed_up_linears(self)
         self.train(model.training)
 
     def train(self, mode: bool = True) -> JointModel:

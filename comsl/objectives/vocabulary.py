@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from comsl.model.products import product
+
 CHUNK_BYTES = 256 * 2**20
 """Upper limit for the logits of one chunk, in bytes: 268 positions at 250,000 tokens. The output layer is read and its
 gradient written once a chunk; with 64 positions that takes half the time of the products."""
@@ -133,7 +135,7 @@ class _VocabularyLosses(torch.autograd.Function):
         factors = [[gradient.tolist() for gradient in gradients[i : i + 3]] for i in range(0, len(gradients), 3)]
         # Sums over many chunks: in bfloat16 each addition would round, and more chunks would mean more error.
         accumulate = gradients[0].dtype
-        grad_weight = torch.zeros_like(weight, dtype=accumulate) if ctx.needs_input_grad[0] else None
+        grad_weight: Tensor | None = None
         grad_bias = torch.zeros_like(bias, dtype=accumulate) if bias is not None and ctx.needs_input_grad[1] else None
         grad_hiddens = [torch.empty_like(hidden) for hidden in hiddens]
         for chunk in _chunks(hiddens, weight):
@@ -142,12 +144,15 @@ class _VocabularyLosses(torch.autograd.Function):
             for group, part, piece in chunk.pieces(hiddens, probs):
                 _to_grad_logits(piece, groups[group], part, *factors[group])
             grad_logits = probs.to(weight.dtype)
-            for group, part, piece in chunk.pieces(hiddens, grad_logits @ weight):
+            for group, part, piece in chunk.pieces(hiddens, product(grad_logits, weight.T)):
                 grad_hiddens[group][:, part] = piece
-            if grad_weight is not None:
-                _add_product(grad_weight, grad_logits.T, rows)
+            if ctx.needs_input_grad[0]:
+                gradient = product(grad_logits.T, rows.T)
+                grad_weight = gradient.to(accumulate) if grad_weight is None else grad_weight.add_(gradient)
             if grad_bias is not None:
                 grad_bias += grad_logits.sum(0)
+        if grad_weight is None and ctx.needs_input_grad[0]:
+            grad_weight = torch.zeros_like(weight)
         return _like(grad_weight, weight), _like(grad_bias, bias), None, *grad_hiddens
 
 
@@ -234,17 +239,9 @@ def _chunks(hiddens: Sequence[Tensor], weight: Tensor) -> Iterator[_Chunk]:
         yield chunk
 
 
-def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """total += left @ right, without a second tensor of that size where the types allow it."""
-    if total.dtype == left.dtype:
-        total.addmm_(left, right)
-    else:
-        total += left @ right
-
-
 def _log_probs(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """[rows, D] -> [rows, V], in at least float32."""
-    logits = hidden @ weight.T
+    logits = product(hidden, weight)
     logits = logits if logits.dtype == torch.float64 else logits.float()
     if bias is not None:
         logits = logits + bias
