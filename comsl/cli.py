@@ -239,6 +239,7 @@ def _compose(arguments: argparse.Namespace) -> int:
 
 
 def _trim(arguments: argparse.Namespace) -> int:
+    from comsl.evaluation.report import show
     from comsl.model.coverage import Texts
     from comsl.model.trim import Selection, trim
 
@@ -253,7 +254,8 @@ def _trim(arguments: argparse.Namespace) -> int:
         select=Selection(arguments.min_count, arguments.keep, arguments.coverage),
         like=arguments.like,
     )
-    report.show()
+    show(report.render())
+    print(arguments.out)
     return 0
 
 

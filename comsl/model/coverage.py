@@ -1,16 +1,21 @@
-"""What a trimmed vocabulary does to texts: how they are cut by the whole tokenizer and by the trimmed one."""
+"""What trimming a vocabulary did: to the model's size, and to how texts are cut."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
 
 from comsl.data.errors import DataError
 from comsl.data.manifest import load_manifest
 from comsl.progress import track
+from comsl.provenance import versions
 
 from .processing import plain_encoding
 
@@ -111,3 +116,62 @@ def measure(
             coverage.unknown += before.count(whole.unk_token_id)
             coverage.unknown_after += after.count(trimmed.unk_token_id)
     return found, left_out
+
+
+@dataclass
+class TrimReport:
+    """What `trim` did; ``trim.json`` holds the same.
+
+    Attributes:
+        model: where it came from.
+        settings: what was asked for.
+        languages: in use.
+        kept: reason -> number of tokens that stay for it, each counted under the first that applies.
+        vocabulary: rows of the embedding, before and after.
+        parameters: of the whole model, before and after.
+        megabytes: of these.
+        coverage: "corpus" and "check" -> language -> `Coverage`.
+        left_out: the same for the number of texts that are in no language in use.
+        versions: of what did it.
+    """
+
+    model: str
+    settings: dict[str, Any]
+    languages: list[str]
+    kept: dict[str, int]
+    vocabulary: list[int]
+    parameters: list[int]
+    megabytes: list[float]
+    coverage: dict[str, dict[str, Coverage]]
+    left_out: dict[str, dict[str, int]]
+    versions: dict[str, str] = field(default_factory=versions)
+
+    def render(self) -> Group:
+        """Tables of the sizes and the coverage, and notes, for the terminal."""
+        sizes = _table("", "before", "after", "")
+        for name, form, (before, after) in (
+            ("text vocabulary", "{:,}", self.vocabulary),
+            ("parameters", "{:,}", self.parameters),
+            ("MB", "{:,.1f}", self.megabytes),
+        ):
+            sizes.add_row(name, form.format(before), form.format(after), f"{after / before:.1%}")
+        texts = _table("", "language", "texts", "tokens", "after", "covered", "cut differently", "unknown", "after")
+        for purpose, languages in self.coverage.items():
+            for language, found in languages.items():
+                numbers = (found.texts, found.tokens, found.tokens_after)
+                covered = f"{found.covered / max(1, found.tokens):.2%}"
+                rest = (found.cut_differently, found.unknown, found.unknown_after)
+                texts.add_row(purpose, language, *map(str, numbers), covered, *map(str, rest))
+        reasons = ", ".join(f"{count} {reason}" for reason, count in self.kept.items())
+        notes = [f"languages in use: {' '.join(self.languages)}", f"tokens that stay: {reasons}"]
+        for purpose, skipped in self.left_out.items():
+            for language, count in skipped.items():
+                notes.append(f"{purpose}: {count} texts in {language} were left out: no language in use")
+        return Group(sizes, *([texts] if self.coverage else []), *(Text(note, style="dim") for note in notes))
+
+
+def _table(*head: str) -> Table:
+    table = Table()
+    for place, name in enumerate(head):
+        table.add_column(name, justify="left" if place == 0 or name == "language" else "right", no_wrap=True)
+    return table

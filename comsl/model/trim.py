@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,9 @@ from transformers import AutoTokenizer
 from comsl.data.errors import DataError
 from comsl.errors import UsageError
 from comsl.files import write_atomically
-from comsl.provenance import versions
 
 from .configuration import ComSLConfig
-from .coverage import NO_LANGUAGE, Coverage, Texts, measure
+from .coverage import NO_LANGUAGE, Texts, TrimReport, measure
 from .loading import load_config, load_model, load_text_part, quiet
 from .pieces import Pieces, check_numbers, pieces_of, script
 from .processing import ComSLProcessor, plain_encoding
@@ -69,35 +68,6 @@ class Selection:
         else:
             order = order[counts[order] >= (self.min_count or 1)]
         return order.tolist()
-
-
-@dataclass
-class TrimReport:
-    """What `trim` did; ``trim.json`` holds the same.
-
-    Attributes:
-        model: where it came from.
-        settings: what was asked for.
-        languages: in use.
-        kept: reason -> number of tokens that stay for it, each counted under the first that applies.
-        vocabulary: rows of the embedding, before and after.
-        parameters: of the whole model, before and after.
-        megabytes: of these.
-        coverage: "corpus" and "check" -> language -> `Coverage`.
-        left_out: the same for the number of texts that are in no language in use.
-        versions: of what did it.
-    """
-
-    model: str
-    settings: dict[str, Any]
-    languages: list[str]
-    kept: dict[str, int]
-    vocabulary: list[int]
-    parameters: list[int]
-    megabytes: list[float]
-    coverage: dict[str, dict[str, Coverage]]
-    left_out: dict[str, dict[str, int]]
-    versions: dict[str, str] = field(default_factory=versions)
 
 
 @dataclass
