@@ -243,6 +243,7 @@ def _trim(arguments: argparse.Namespace) -> int:
     from comsl.model.coverage import Texts
     from comsl.model.trim import Selection, trim
 
+    _check_folder(arguments.out)
     _say(f"trimming {arguments.model}")
     _hide_library_bars()
     report = trim(

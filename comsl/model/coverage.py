@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +57,17 @@ class Texts:
                             texts[language].append(text)
                 yield from texts.items()
         for path in self.files:
-            try:
-                lines = [line for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
-            except (OSError, UnicodeDecodeError) as error:
-                raise DataError(f"{path}: cannot be read as UTF-8 text: {error}") from error
-            for start in range(0, len(lines), _BATCH):
-                yield NO_LANGUAGE, lines[start : start + _BATCH]
+            lines = _lines(path)
+            while batch := list(islice(lines, _BATCH)):
+                yield NO_LANGUAGE, batch
+
+
+def _lines(path: str | Path) -> Iterator[str]:
+    try:
+        with Path(path).open(encoding="utf-8") as file:
+            yield from filter(None, map(str.strip, file))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as UTF-8 text: {error}") from error
 
 
 @dataclass

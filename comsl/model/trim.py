@@ -80,10 +80,16 @@ class _Loaded:
     processor: ComSLProcessor | None
     languages: dict[str, int]
 
-    def size(self) -> tuple[int, float]:
-        """Parameters, and megabytes of them."""
-        parameters = list(self.model.parameters())
-        return sum(p.numel() for p in parameters), sum(p.numel() * p.element_size() for p in parameters) / 1e6
+    @property
+    def rows(self) -> int:
+        """V: tokens that the text model has an embedding for."""
+        rows: int = self.text_model.get_input_embeddings().num_embeddings
+        return rows
+
+    def size(self) -> tuple[int, int, float]:
+        """V, parameters, and megabytes of them."""
+        parameters = [(weight.numel(), weight.element_size()) for weight in self.model.parameters()]
+        return self.rows, sum(count for count, _ in parameters), sum(count * size for count, size in parameters) / 1e6
 
 
 def trim(
@@ -119,12 +125,13 @@ def trim(
         ModelLoadError: no model there, or of another kind.
     """
     out, check, select = Path(out), check or Texts(), select or Selection()
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out}: exists already; name a new directory")
     if like is None and not corpus:
         raise UsageError("nothing says what the model is for: name manifests or text files, or a trimmed model")
     if like is not None and (languages or select != Selection()):
         raise UsageError("a model that is trimmed like another takes its tokens and languages: ask for no others")
+
     loaded = _load(model)
     pieces = pieces_of(loaded.tokenizer)
     if like is None:
@@ -141,24 +148,25 @@ def trim(
         if texts:
             coverage[name], skipped = measure(texts, loaded.tokenizer, trimmed, ids, used)
             left_out[name] = dict(skipped)
-    rows, before = loaded.text_model.get_input_embeddings().num_embeddings, loaded.size()
+
+    before = loaded.size()
     _trim_weights(loaded.text_model, ids)
     _renumber(loaded, {old: new for new, old in enumerate(ids)}, used)
     after = loaded.size()
+    _save(loaded, trimmed, out)
+    check_numbers(_tokenizer(out), kept)
     report = TrimReport(
         model=str(model),
         settings={"corpus": asdict(corpus), "check": asdict(check), "languages": languages, "like": like}
         | asdict(select),
         languages=used,
         kept=reasons,
-        vocabulary=[rows, len(kept)],
-        parameters=[before[0], after[0]],
-        megabytes=[before[1], after[1]],
+        vocabulary=[before[0], after[0]],
+        parameters=[before[1], after[1]],
+        megabytes=[before[2], after[2]],
         coverage=coverage,
         left_out=left_out,
     )
-    _save(loaded, trimmed, out)
-    check_numbers(_tokenizer(out), kept)
     content = json.dumps(asdict(report), ensure_ascii=False, indent=2, default=str)
     write_atomically(out / REPORT, content + "\n")
     return report
@@ -172,7 +180,7 @@ def _count(loaded: _Loaded, corpus: Texts, languages: Sequence[str] | None) -> t
     wanted = None if languages is None else list(language_codes(languages, "languages"))
     for code in wanted or ():
         find_language(loaded.languages, code)
-    counts = np.zeros(loaded.text_model.get_input_embeddings().num_embeddings, dtype=np.int64)
+    counts = np.zeros(loaded.rows, dtype=np.int64)
     seen: dict[str, None] = {}
     for language, texts in corpus.read("counting tokens"):
         if language != NO_LANGUAGE and wanted is not None and language not in wanted:
