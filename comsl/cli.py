@@ -238,6 +238,28 @@ def _compose(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _trim(arguments: argparse.Namespace) -> int:
+    from comsl.evaluation.report import show
+    from comsl.model.coverage import Texts
+    from comsl.model.trim import Selection, trim
+
+    _check_folder(arguments.out)
+    _say(f"trimming {arguments.model}")
+    _hide_library_bars()
+    report = trim(
+        arguments.model,
+        arguments.out,
+        Texts(arguments.manifest, arguments.text),
+        Texts(arguments.check),
+        languages=arguments.languages,
+        select=Selection(arguments.min_count, arguments.keep, arguments.coverage),
+        like=arguments.like,
+    )
+    show(report.render())
+    print(arguments.out)
+    return 0
+
+
 def _check_folder(folder: Path) -> None:
     """Make the folder and see that it takes files, before minutes of work go into what should lie there."""
     try:
@@ -330,6 +352,7 @@ def _demo(arguments: argparse.Namespace) -> int:
 HANDLERS: dict[str, Callable[[argparse.Namespace], int]] = {
     "translate": _translate,
     "compose": _compose,
+    "trim": _trim,
     "prepare": _prepare,
     "train": _train,
     "evaluate": _evaluate,

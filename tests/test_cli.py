@@ -22,7 +22,7 @@ from comsl import __version__, cli
 from comsl.arguments import build_parser
 from comsl.errors import ComSLError, UsageError
 
-COMMANDS = ("translate", "compose", "prepare", "train", "evaluate", "compare", "demo")
+COMMANDS = ("translate", "compose", "trim", "prepare", "train", "evaluate", "compare", "demo")
 PREPARE = ["prepare", "mboshi", "--root", "corpus", "--out", "data"]
 
 
@@ -84,6 +84,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["translate", "clip.wav", "--source", "de", "--format", "doc"], "doc"),
         (["translate", "clip.wav", "--source", "de", "--beam", "0"], "0 is not a positive number"),
         (["prepare", "covost", "--root", "a", "--out", "b"], "covost"),
+        (["trim", "--model", "m", "--out", "o", "--keep", "9", "--like", "d"], "--like"),
         (["train"], "RECIPE"),
         (["compare", "runs/a/test"], "B"),
         (["evaluate", "--model", "m", "--manifest", "t.jsonl", "--out", "o", "--systems", "oracle"], "oracle"),

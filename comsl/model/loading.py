@@ -97,8 +97,8 @@ def load_speech_part(
     return load_weights(AutoModel.from_pretrained, path, config=config, dtype=dtype), wrapped, None
 
 
-def load_text_part(path: str | Path, dtype: torch.dtype) -> tuple[Any, Any]:
-    """Text model and tokenizer."""
+def load_text_part(path: str | Path, dtype: torch.dtype | None) -> tuple[Any, Any]:
+    """Text model and tokenizer; ``dtype`` None: the one that the weights are saved in."""
     config = load_config(path)
     _check_kind(path, config.model_type, TEXT_MODELS, "text")
     tokenizer = _read(path, "tokenizer", AutoTokenizer.from_pretrained)
@@ -110,7 +110,8 @@ def load_text_part(path: str | Path, dtype: torch.dtype) -> tuple[Any, Any]:
         raise ModelLoadError(
             f"{path}: the tokenizer knows {known} tokens, the model {rows}; is a file of the tokenizer missing?"
         )
-    return load_weights(AutoModelForSeq2SeqLM.from_pretrained, path, config=config, dtype=dtype), tokenizer
+    model = load_weights(AutoModelForSeq2SeqLM.from_pretrained, path, config=config, dtype=dtype or "auto")
+    return model, tokenizer
 
 
 def _check_kind(path: str | Path, kind: str, supported: Sequence[str], part: str) -> None:

@@ -55,7 +55,7 @@ class ComSLProcessor(ProcessorMixin):
         self._silent = {*special, IGNORED_LABEL}
         # Split or not, mBART-50's special tokens stand among the pieces of its vocabulary, where text still finds them.
         self._spelled: dict[str, list[int]] = {}
-        if tokenizer.eos_token_id in _plain(tokenizer, tokenizer.eos_token)["input_ids"]:
+        if tokenizer.eos_token_id in plain_encoding(tokenizer, tokenizer.eos_token)["input_ids"]:
             names = tokenizer.convert_ids_to_tokens(sorted(special))
             self._spelled = {name: tokenizer.convert_tokens_to_ids(list(name)) for name in names}
         self._symbols: dict[str, int] = {}
@@ -106,7 +106,7 @@ class ComSLProcessor(ProcessorMixin):
 
     def token_ids(self, text: str) -> list[int]:
         """Ids of the text alone, without language and end; "</s>" or "de_DE" in it is text like any other."""
-        encoded = _plain(self.tokenizer, text)
+        encoded = plain_encoding(self.tokenizer, text)
         if not self._spelled:
             return encoded["input_ids"]
         pieces = zip(encoded["input_ids"], encoded.tokens(), strict=True)
@@ -204,8 +204,8 @@ class ComSLProcessor(ProcessorMixin):
         return [*self.feature_extractor.model_input_names, "source_language_ids", "input_ids", "text_attention_mask"]
 
 
-def _plain(tokenizer: Any, text: str) -> BatchEncoding:
-    """The pieces of a text, in which the tokenizer looks for no special tokens."""
+def plain_encoding(tokenizer: Any, text: str | list[str]) -> BatchEncoding:
+    """The pieces of a text, or of each of several, in which the tokenizer looks for no special tokens."""
     return tokenizer(text, add_special_tokens=False, split_special_tokens=True)
 
 
