@@ -12,6 +12,7 @@ from transformers import MBartConfig, WhisperConfig
 
 from benchmarks import parity
 from comsl.errors import ComSLError
+from comsl.model import products
 from comsl.model.configuration import ComSLConfig
 from comsl.model.modeling import ComSLForConditionalGeneration
 from comsl.objectives import OBJECTIVES, JointModel, ObjectiveError, ObjectiveSet, vocabulary
@@ -319,6 +320,23 @@ def test_losses_and_gradients_are_those_of_the_published_code():
     assert result["grad_norms"].keys() == expected["grad_norms"].keys()
     assert result["losses"].keys() == expected["losses"].keys()
     assert parity.differences(result, expected) == []
+
+
+def test_float32_gives_what_float64_gives(monkeypatch):
+    """Through the products of either library (see comsl.model.products)."""
+    batch = collate(UTTERANCES)
+    reference = joint_model()
+    reference(batch).loss.backward()
+    for onednn in {False, torch.backends.mkldnn.is_available()}:
+        monkeypatch.setattr(products, "onednn_is_faster", lambda onednn=onednn: onednn)
+        joint = JointModel(tiny_model().float(), ObjectiveSet(ALL), tiny_model(seed=1).text_model.float()).eval()
+        output = joint({name: value.float() if value.is_floating_point() else value for name, value in batch.items()})
+        output.loss.backward()
+        for name, (value, _) in reference(batch).terms.items():
+            torch.testing.assert_close(output.terms[name][0].double(), value.double(), rtol=1e-5, atol=1e-5)
+        for ours, theirs in zip(joint.parameters(), reference.parameters(), strict=True):
+            if theirs.grad is not None:
+                torch.testing.assert_close(ours.grad.double(), theirs.grad, rtol=1e-4, atol=1e-5)
 
 
 def test_a_wrong_loss_would_be_noticed():
