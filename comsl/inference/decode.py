@@ -1,4 +1,4 @@
-"""Features or text -> hypotheses: the one place that calls ``generate``.
+"""Features or text -> hypotheses: the one place that decodes.
 
 Training (dev BLEU), evaluation and translation all decode through here. What a row gives depends on that row alone: not
 on its neighbours in the batch, not on the batch size, not on the order of the input (sampling excepted: its random
@@ -15,14 +15,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import StoppingCriteria, StoppingCriteriaList
-from transformers.utils import ModelOutput
 
 from comsl.errors import ComSLError
 from comsl.inference.clips import Clip
+from comsl.inference.search import beam_search, greedy_search
+from comsl.model.modeling import ComSLEncoderOutput
+from comsl.model.steps import DecoderSteps
 from comsl.progress import track
 
 PROMPT_TOKENS = 2  # [eos, language]
+ENCODED_SECONDS, ENCODED_TOKENS = 10.0, 512.0  # encoded together on a CPU, padding included
 SCORE_ELEMENTS = 1 << 25  # logits held at once when hypotheses are scored (128 MiB in float32)
 
 
@@ -63,7 +67,8 @@ class DecodingOptions:
     batch_seconds: float | None = None
     """Padded seconds of speech decoded together, at most (a longer row goes alone); None: no such bound."""
     scores: bool = True
-    """Score the hypotheses, at the price of one more pass of the decoder; switched off, ``Hypothesis.score`` is NaN."""
+    """Score the hypotheses, which when sampling or penalising repetition costs one more pass of the decoder;
+    switched off, ``Hypothesis.score`` is NaN."""
 
     def __post_init__(self) -> None:
         for name in ("beam", "batch_size"):
@@ -168,7 +173,9 @@ def decode_speech_tasks(
         arrays["source_language_ids"] = torch.tensor([sources[row] for row in rows])
         return arrays
 
-    plan = _Plan([clip.padded_seconds for clip in clips], limits, targets, inputs, options.batch_seconds)
+    plan = _Plan(
+        [clip.padded_seconds for clip in clips], limits, targets, inputs, ENCODED_SECONDS, options.batch_seconds
+    )
     return _decode(model, processor, plan, options, description)
 
 
@@ -211,7 +218,7 @@ def decode_text(
             mask[place, : len(ids[row])] = 1
         return {"input_ids": tokens, "text_attention_mask": mask}
 
-    plan = _Plan([float(len(tokens)) for tokens in ids], limits, [targets], inputs)
+    plan = _Plan([float(len(tokens)) for tokens in ids], limits, [targets], inputs, ENCODED_TOKENS)
     return _decode(model, processor, plan, options, description)[0]
 
 
@@ -239,6 +246,8 @@ class _Plan:
     limits: list[int]
     targets: list[list[int]]
     inputs: Callable[[list[int]], dict[str, Tensor]]
+    encoded_at_once: float
+    """Padded length that is encoded together on a CPU, at most; a longer row goes alone."""
     max_cost: float | None = None
 
 
@@ -255,19 +264,33 @@ def _decode(
         if options.do_sample:
             torch.manual_seed(options.seed)
         for rows in steps:
-            encoded = model.encode(**{name: _to(tensor, parameter) for name, tensor in plan.inputs(rows).items()})
+            encoded = _encode(model, plan, rows, parameter)
             for targets, found in zip(plan.targets, results, strict=True):
                 prompt = model.decoder_prompt(torch.tensor([targets[row] for row in rows]))
-                criterion = RowLimits([plan.limits[row] for row in rows], prompt.shape[1])
-                sequences = _search(model, encoded, prompt, criterion, options)
-                generated = sequences[:, criterion.prompt :].tolist()
-                scores = [math.nan] * len(rows)
-                if options.scores:
-                    scores = _scores(model, encoded, sequences, criterion, processor.eos_token_id)
-                for row, sequence, score in zip(rows, generated, scores, strict=True):
-                    tokens, truncated = _tokens(sequence, processor)
+                limits = [plan.limits[row] for row in rows]
+                hypotheses = _search(model, encoded, prompt, limits, options, processor)
+                for row, (tokens, score) in zip(rows, hypotheses, strict=True):
+                    tokens, truncated = _without_end(tokens, processor)
                     found[row] = Hypothesis(processor.decode(tokens).strip(), score, tokens, truncated)
     return results
+
+
+def _encode(model: Any, plan: _Plan, rows: list[int], like: Tensor) -> ComSLEncoderOutput:
+    """The memory of a batch, encoded in smaller batches where that is faster.
+
+    A GPU wants large batches; a CPU has work enough in one long row, and every padded frame costs as much as a real
+    one. Memory is padded afterwards, when it is four times shorter.
+    """
+    bound = None if like.is_cuda else plan.encoded_at_once
+    groups = batch_by_length([plan.lengths[row] for row in rows], len(rows), bound)
+    memory: list[Tensor] = []
+    masks: list[Tensor] = []
+    for group in groups:
+        inputs = plan.inputs([rows[place] for place in group])
+        encoded = model.encode(**{name: _to(tensor, like) for name, tensor in inputs.items()})
+        memory += encoded.last_hidden_state
+        masks += encoded.memory_mask
+    return ComSLEncoderOutput(last_hidden_state=pad_sequence(memory, True), memory_mask=pad_sequence(masks, True))
 
 
 def batch_by_length(lengths: Sequence[float], batch_size: int, max_cost: float | None = None) -> list[list[int]]:
@@ -284,8 +307,26 @@ def batch_by_length(lengths: Sequence[float], batch_size: int, max_cost: float |
     return batches
 
 
-def _search(model: Any, encoded: ModelOutput, prompt: Tensor, criterion: RowLimits, options: DecodingOptions) -> Tensor:
-    """Ids [B, N], prompt included. Each of our settings is given, so that a checkpoint's own do not step in."""
+def _search(
+    model: Any, encoded: Any, prompt: Tensor, limits: list[int], options: DecodingOptions, processor: Any
+) -> list[tuple[list[int], float]]:
+    """New tokens of each row, the end included where there is one, and their mean log-probability."""
+    if options.do_sample or options.no_repeat_ngram or options.repetition_penalty != 1.0:
+        return _generate(model, encoded, prompt, RowLimits(limits, prompt.shape[1]), options, processor.eos_token_id)
+    steps = DecoderSteps(model, encoded.last_hidden_state, encoded.memory_mask)
+    if options.beam == 1:
+        found = greedy_search(steps, prompt, limits, processor.eos_token_id)
+    else:
+        found = beam_search(steps, prompt, limits, processor.eos_token_id, options.beam, options.length_penalty)
+    return [(row.tokens, row.log_probability / len(row.tokens) if options.scores else math.nan) for row in found]
+
+
+def _generate(
+    model: Any, encoded: ComSLEncoderOutput, prompt: Tensor, criterion: RowLimits, options: DecodingOptions, eos: int
+) -> list[tuple[list[int], float]]:
+    """The same by transformers' ``generate``, which has every setting there is.
+
+    Each of our settings is given, so that a checkpoint's own do not step in."""
     settings: dict[str, Any] = {
         "num_beams": options.beam,
         "length_penalty": options.length_penalty,
@@ -300,10 +341,14 @@ def _search(model: Any, encoded: ModelOutput, prompt: Tensor, criterion: RowLimi
     if options.do_sample:
         settings |= {"temperature": options.temperature, "top_k": options.top_k, "top_p": options.top_p}
     # A copy: generate repeats the rows for its beams inside the object that it is given.
-    return model.generate(encoder_outputs=type(encoded)(**encoded), decoder_input_ids=prompt, **settings)
+    sequences = model.generate(encoder_outputs=type(encoded)(**encoded), decoder_input_ids=prompt, **settings)
+    scores = [math.nan] * len(prompt)
+    if options.scores:
+        scores = _scores(model, encoded, sequences, criterion, eos)
+    return list(zip(sequences[:, criterion.prompt :].tolist(), scores, strict=True))
 
 
-def _scores(model: Any, encoded: ModelOutput, sequences: Tensor, criterion: RowLimits, eos: int) -> list[float]:
+def _scores(model: Any, encoded: ComSLEncoderOutput, sequences: Tensor, criterion: RowLimits, eos: int) -> list[float]:
     """Mean log-probability of each row's new tokens by one teacher-forced pass of the decoder.
 
     Beam search could report it, but only by keeping the scores of all beams over the vocabulary at every step: several
@@ -326,11 +371,11 @@ def _scores(model: Any, encoded: ModelOutput, sequences: Tensor, criterion: RowL
     return scores
 
 
-def _tokens(sequence: list[int], processor: Any) -> tuple[list[int], bool]:
+def _without_end(tokens: list[int], processor: Any) -> tuple[list[int], bool]:
     """Tokens up to the end, and whether there is none: a row that its limit ended has no end but may be padded."""
-    if processor.eos_token_id in sequence:
-        return sequence[: sequence.index(processor.eos_token_id)], False
-    return [token for token in sequence if token != processor.pad_token_id], True
+    if processor.eos_token_id in tokens:
+        return tokens[: tokens.index(processor.eos_token_id)], False
+    return [token for token in tokens if token != processor.pad_token_id], True
 
 
 def _codes(codes: str | Sequence[str], rows: int) -> list[str]:
