@@ -79,7 +79,7 @@ def test_the_shipped_model_says_what_generate_says(shipped, options, monkeypatch
     theirs = decode_speech(model, processor, clips, "de", "en", options=options)
     assert [(row.tokens, row.truncated) for row in ours] == [(row.tokens, row.truncated) for row in theirs]
     assert [row.score for row in ours] == pytest.approx([row.score for row in theirs], abs=1e-4)
-    assert len({row.text for row in ours}) == 3
+    assert len({row.text for row in ours}) > 1
 
 
 @pytest.mark.parametrize("beam", [1, 3])
