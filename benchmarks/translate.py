@@ -147,8 +147,10 @@ def report(measured: Sequence[Measured], limit: float, minutes: float) -> None:
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.translate", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--size", choices=("medium", "small", "tiny"), default="medium")
-    parser.add_argument("--reduced", action="store_true", help="few settings and clips: about 5 minutes on 2 cores")
+    parser.add_argument("--size", choices=("medium", "small", "tiny"))
+    parser.add_argument(
+        "--reduced", action="store_true", help="small models, few settings and clips: about 5 minutes on 2 cores"
+    )
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS))
     parser.add_argument("--precision", nargs="+", choices=PRECISIONS)
     parser.add_argument("--batch", nargs="+", type=int)
@@ -159,8 +161,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "comsl-benchmarks")
     parser.add_argument("--json", type=Path, help="write every figure to this file")
     arguments = parser.parse_args(argv)
-    full = {"precision": list(PRECISIONS), "batch": [1, 4, 16], "beam": [1, 5], "clips": 16, "minutes": FILE_MINUTES}
-    reduced = {"precision": ["float32", "int8"], "batch": [4], "beam": [1, 5], "clips": 4, "minutes": 0.0}
+    full = {"precision": list(PRECISIONS), "batch": [1, 4, 16], "beam": [1, 5], "clips": 16}
+    full |= {"size": "medium", "minutes": FILE_MINUTES}
+    reduced = {"precision": ["float32", "int8"], "batch": [4], "beam": [1, 5], "clips": 4}
+    reduced |= {"size": "small", "minutes": 0.0}
     for name, value in (reduced if arguments.reduced else full).items():
         if getattr(arguments, name) is None:
             setattr(arguments, name, value)

@@ -26,7 +26,7 @@ from comsl.model.steps import DecoderSteps
 from comsl.progress import track
 
 PROMPT_TOKENS = 2  # [eos, language]
-ENCODED_SECONDS, ENCODED_TOKENS = 10.0, 512.0  # encoded together on a CPU, padding included
+ENCODED_SECONDS, ENCODED_TOKENS = 5.0, 256.0  # encoded together on a CPU, padding included
 SCORE_ELEMENTS = 1 << 25  # logits held at once when hypotheses are scored (128 MiB in float32)
 
 
