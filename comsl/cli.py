@@ -139,7 +139,7 @@ def _translate(arguments: argparse.Namespace) -> int:
 
     writer = WRITERS[arguments.format]()
     tracks = _track_files(arguments, writer.suffix) if arguments.format in TRACKS else None
-    translator = Translator.from_pretrained(arguments.model, _device(arguments))
+    translator = Translator.from_pretrained(arguments.model, _device(arguments), arguments.precision)
     results = translator.translate(
         arguments.inputs,
         arguments.source,
@@ -292,6 +292,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         lowercase=arguments.lowercase,
         normaliser=arguments.normaliser,
         device=_device(arguments),
+        precision=arguments.precision,
     )
     for line in result.complaints:
         _complain(line)

@@ -198,9 +198,9 @@ class FakeTranslator:
     asked: dict[str, Any]
 
     @classmethod
-    def from_pretrained(cls, path: str | None, device: str | None) -> FakeTranslator:
+    def from_pretrained(cls, path: str | None, device: str | None, precision: str | None) -> FakeTranslator:
         made = cls()
-        FakeTranslator.asked = {"path": path, "device": device}
+        FakeTranslator.asked = {"path": path, "device": device, "precision": precision}
         return made
 
     def translate(self, files: list[str], source: str, target: str, task: str, **options: Any) -> Any:
@@ -233,7 +233,7 @@ def test_translate_writes_results_and_complains_about_the_rest(
     assert captured.out == "heard a\n\nheard b\n"  # line n is input n
     assert captured.err == "comsl: broken: not audio\n"
     assert translator.asked == {
-        "path": None, "device": None, "source": "de", "target": "fr", "task": "translate",
+        "path": None, "device": None, "precision": None, "source": "de", "target": "fr", "task": "translate",
         "beam": 3, "batch_size": 2, "max_joined": 15.0, "progress": True,
     }  # fmt: skip
 

@@ -20,6 +20,7 @@ import functools
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import torch
@@ -27,6 +28,7 @@ from torch import Tensor, nn
 
 from comsl.errors import ComSLError, UsageError
 from comsl.inference import Precision
+from comsl.model import load_model
 
 MIN_GAIN = 1.1
 """By how much packed float32 weights have to be faster: they cost a copy of a tied embedding."""
@@ -36,6 +38,32 @@ Model = TypeVar("Model", bound=nn.Module)
 
 class PrecisionError(UsageError):
     """A precision that this device or this build of torch does not compute in."""
+
+
+def load_for_inference(
+    path: str | Path, device: str | torch.device | None = None, precision: Precision | None = None
+) -> tuple[Any, Any]:
+    """A ComSL model, ready to translate, and its processor.
+
+    Args:
+        path: hub id, model or run directory.
+        device: None: a CUDA GPU if there is one, else the CPU.
+        precision: None: float32 on the CPU, bfloat16 (or float16 where the GPU lacks it) elsewhere.
+
+    Raises:
+        PrecisionError: the device does not compute in it; before anything is read.
+        ModelLoadError: nothing there, not a ComSL model, or weights missing.
+    """
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if precision is None:
+        precision = "float32"
+        if device.type == "cuda":
+            precision = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+    check_precision(precision, device)
+    # What becomes int8 is read as it was saved: no gigabytes of float32 on the way.
+    model, processor = load_model(path, None if precision == "int8" else getattr(torch, precision))
+    model.to(device)  # type: ignore[arg-type]
+    return with_precision(model, precision), processor
 
 
 def with_precision(model: Model, precision: Precision) -> Model:
@@ -235,22 +263,33 @@ def _bytes(*tensors: Tensor | None) -> int:
 def _quantize_embeddings(model: Any) -> None:
     """Only what looks tokens up: positions are few, and read in other ways."""
     weight = model.get_input_embeddings().weight
-    quantized = None
-    for parent, name, child in _children(model):
-        if isinstance(child, nn.Embedding) and child.weight is weight:
-            quantized = quantized or QuantizedEmbedding(child)
-            setattr(parent, name, quantized)
+    quantized = QuantizedEmbedding(model.get_input_embeddings())
+    _replace(
+        model, lambda parent, child: quantized if isinstance(child, nn.Embedding) and child.weight is weight else None
+    )
 
 
 def _replace_linears(model: nn.Module, kind: Callable[[nn.Linear], nn.Module]) -> None:
-    for parent, name, child in _children(model):
+    def new(parent: nn.Module, child: nn.Module) -> nn.Module | None:
         # WavLM's attention reads the weights of its layers itself.
-        if type(child) is nn.Linear and type(parent).__name__ != "WavLMAttention":
-            setattr(parent, name, kind(child))
+        fit = type(child) is nn.Linear and type(parent).__name__ != "WavLMAttention"
+        return kind(child) if fit else None  # type: ignore[arg-type]
+
+    _replace(model, new)
 
 
-def _children(model: nn.Module) -> list[tuple[nn.Module, str, nn.Module]]:
-    return [(parent, name, child) for parent in model.modules() for name, child in parent.named_children()]
+def _replace(parent: nn.Module, new: Callable[[nn.Module, nn.Module], nn.Module | None]) -> None:
+    """Put in the place of each module what ``new(its parent, it)`` makes of it; None leaves it.
+
+    Layer by layer, and no list of them: each old one is gone before the next new one is made.
+    """
+    for name in [name for name, _ in parent.named_children()]:
+        child = parent.get_submodule(name)
+        replacement = new(parent, child)
+        if replacement is None:
+            _replace(child, new)
+        else:
+            setattr(parent, name, replacement)
 
 
 def _cast(model: Model, dtype: torch.dtype) -> Model:

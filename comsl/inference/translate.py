@@ -11,14 +11,14 @@ import torch
 
 from comsl.data.audio import SAMPLE_RATE, load_clip
 from comsl.errors import ComSLError, UsageError
-from comsl.inference import TASKS, Task
+from comsl.inference import TASKS, Precision, Task
 from comsl.inference.clips import Clip, join_texts, longest_clip, prepare_clip
 from comsl.inference.decode import DecodingOptions, Hypothesis, batch_by_length, decode_speech_tasks
 from comsl.inference.inputs import AudioInput, FileError, expand_inputs
+from comsl.inference.precision import load_for_inference
 from comsl.inference.segment import MAX_JOINED, THRESHOLD, Segment, segment
 from comsl.inference.subtitles import FileResult, SegmentResult
 from comsl.languages import get_language
-from comsl.model import load_model
 from comsl.progress import track
 
 WINDOW_BATCHES = 8
@@ -69,26 +69,20 @@ class Translator:
         cls,
         path: str | Path | None = None,
         device: str | torch.device | None = None,
-        dtype: torch.dtype | None = None,
+        precision: Precision | None = None,
     ) -> "Translator":
         """Load a ComSL model.
 
         Args:
             path: hub id, model or run directory; None: the small model that ships with the package.
             device: None: a CUDA GPU if there is one, else the CPU.
-            dtype: None: float32 on the CPU, bfloat16 (or float16 where the GPU lacks it) elsewhere.
+            precision: "float32", "bfloat16", "float16" or "int8" (``comsl.inference.precision``); None: float32 on
+                the CPU, bfloat16 (or float16 where the GPU lacks it) elsewhere.
 
         Raises:
-            ComSLError: nothing there, or not a ComSL model.
+            ComSLError: nothing there, not a ComSL model, or a precision that the device does not compute in.
         """
-        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        if dtype is None:
-            dtype = torch.float32
-            if device.type == "cuda":
-                dtype = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-        model: Any
-        model, processor = load_model(path if path is not None else shipped_model(), dtype)
-        return cls(model.to(device), processor)
+        return cls(*load_for_inference(path if path is not None else shipped_model(), device, precision))
 
     def translate(
         self,

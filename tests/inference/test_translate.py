@@ -212,6 +212,19 @@ def test_model_in_half_precision_on_disk_runs_in_full_on_the_cpu(directory, tmp_
     assert Translator.from_pretrained(tmp_path, device="cpu").model.dtype == torch.float32
 
 
+def test_precisions(directory):
+    """int8 of what is shipped: the same sentence, in a model that is half as large as float32."""
+    from comsl.inference.precision import PrecisionError, weight_bytes
+
+    clip = Path(__file__).parents[2] / "docs" / "clip.mp3"
+    exact, small = (Translator.from_pretrained(device="cpu", precision=name) for name in ("float32", "int8"))
+    texts = [next(iter(translator.translate(clip, "de"))).translation for translator in (exact, small)]
+    assert texts[0] == texts[1]
+    assert weight_bytes(small.model) < 0.5 * weight_bytes(exact.model)
+    with pytest.raises(PrecisionError, match="int8 is for the CPU"):
+        Translator.from_pretrained("is/not-looked-for", device="cuda", precision="int8")
+
+
 def test_wrong_models(tmp_path):
     from comsl.errors import ComSLError
 
