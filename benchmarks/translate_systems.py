@@ -90,12 +90,10 @@ def load(cell: Cell) -> Any:
 
 class ComSL:
     def __init__(self, cell: Cell) -> None:
-        from comsl.inference.precision import with_precision
         from comsl.inference.translate import Translator
 
         self.cell = cell
-        self.translator = Translator.from_pretrained(checkpoint(cell), "cpu")
-        with_precision(self.translator.model, cell.precision)
+        self.translator = Translator.from_pretrained(checkpoint(cell), "cpu", precision=cell.precision)
 
     def translate_clips(self, waveforms: list[np.ndarray]) -> list[int]:
         """New tokens of each clip."""

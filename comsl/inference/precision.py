@@ -90,10 +90,11 @@ def with_precision(model: Model, precision: Precision) -> Model:
     if precision == "int8":
         _quantize_embeddings(model)
         _replace_linears(model, QuantizedLinear)
-        return _cast(model, torch.float32)
+        return _let_go_of_file(_cast(model, torch.float32))
     _cast(model, getattr(torch, precision))
     if precision == "bfloat16" or (precision == "float32" and packing_pays()):
         _replace_linears(model, PackedLinear)
+        _let_go_of_file(model)
     return model
 
 
@@ -193,7 +194,7 @@ class PackedLinear(_Packed):
     def __init__(self, layer: nn.Linear) -> None:
         super().__init__()
         self.packed = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach())
-        self.bias = None if layer.bias is None else layer.bias.detach()
+        self.bias = None if layer.bias is None else layer.bias.detach().clone()
         self.size = _bytes(layer.weight, layer.bias)
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -209,7 +210,7 @@ class QuantizedLinear(_Packed):
         weight, self.scales = _quantize_weight(layer.weight)
         self.packed = torch.ops.onednn.qlinear_prepack(weight, None)
         self.zeros = torch.zeros(len(weight), dtype=torch.long)
-        self.bias = None if layer.bias is None else layer.bias.detach().float()
+        self.bias = None if layer.bias is None else layer.bias.detach().float().clone()
         self.size = _bytes(weight, self.scales, self.bias)
         # Without VNNI two products of 8 bits may overflow the 16 bits they are summed in.
         able = torch.cpu.get_capabilities()
@@ -290,6 +291,13 @@ def _replace(parent: nn.Module, new: Callable[[nn.Module, nn.Module], nn.Module 
             _replace(child, new)
         else:
             setattr(parent, name, replacement)
+
+
+def _let_go_of_file(model: Model) -> Model:
+    """Copy the weights that are left, so that none of them keeps the checkpoint, a mapped file, in memory."""
+    for tensor in [*model.parameters(), *model.buffers()]:
+        tensor.data = tensor.data.clone()
+    return model
 
 
 def _cast(model: Model, dtype: torch.dtype) -> Model:
