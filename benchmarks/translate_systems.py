@@ -159,6 +159,7 @@ class CTranslate2:
         path = str(checkpoint(cell))
         self.model = WhisperModel(path, "cpu", compute_type=cell.precision, cpu_threads=threads)
         self.pipeline = BatchedInferencePipeline(self.model)
+        self.chunk_tokens = None if cell.file is None else self._tokens_of_a_chunk(cell.file)
 
     def translate_clips(self, waveforms: list[np.ndarray]) -> list[int]:
         from faster_whisper.audio import pad_or_trim
@@ -189,23 +190,21 @@ class CTranslate2:
             batch_size=self.cell.batch,
             temperature=0.0,
             suppress_tokens=[-1, checkpoints.END_OF_TEXT],
-            max_new_tokens=2 * self._tokens_of_a_chunk(path) - PROMPT_TOKENS,  # becomes half of the sum of the two
+            max_new_tokens=2 * self.chunk_tokens - PROMPT_TOKENS,  # becomes half of the sum of the two
         )
         return [len(segment.tokens) for segment in segments]
 
     def _tokens_of_a_chunk(self, path: str) -> int:
         """As many tokens for the whole file as its speech gets from us, the same number for each 30-second chunk."""
-        if not hasattr(self, "chunk_tokens"):
-            from faster_whisper.audio import decode_audio
-            from faster_whisper.vad import VadOptions, collect_chunks, get_speech_timestamps
+        from faster_whisper.audio import decode_audio
+        from faster_whisper.vad import VadOptions, collect_chunks, get_speech_timestamps
 
-            audio = decode_audio(path, sampling_rate=SAMPLE_RATE)
-            options = VadOptions(max_speech_duration_s=30, min_silence_duration_ms=160)
-            speech = get_speech_timestamps(audio, options)
-            chunks, _ = collect_chunks(audio, speech, max_duration=30)
-            seconds = sum(part["end"] - part["start"] for part in speech) / SAMPLE_RATE
-            self.chunk_tokens = round(TOKENS_PER_SECOND * seconds / len(chunks))
-        return self.chunk_tokens
+        audio = decode_audio(path, sampling_rate=SAMPLE_RATE)
+        options = VadOptions(max_speech_duration_s=30, min_silence_duration_ms=160)
+        speech = get_speech_timestamps(audio, options)
+        chunks, _ = collect_chunks(audio, speech, max_duration=30)
+        seconds = sum(part["end"] - part["start"] for part in speech) / SAMPLE_RATE
+        return round(TOKENS_PER_SECOND * seconds / len(chunks))
 
 
 def long_file(folder: Path, minutes: float) -> Path:

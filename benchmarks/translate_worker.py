@@ -45,15 +45,12 @@ def main() -> None:
         system = load(cell)
         loading = peak()
         reset_peak()
-        if cell.file is None:
-            waveforms = clips(cell.clips)
-            system.translate_clips(waveforms[: cell.batch])  # warm-up
+        waveforms = clips(cell.clips)
+        system.translate_clips(waveforms[:1])  # warm-up, of a long file too
 
         def run() -> list[int]:
             return system.translate_clips(waveforms) if cell.file is None else system.translate_file(cell.file)
 
-        if cell.file is not None:
-            run()
         answer(ready=True)
         for _ in sys.stdin:
             start = time.perf_counter()
