@@ -155,7 +155,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--precision", nargs="+", choices=PRECISIONS)
     parser.add_argument("--batch", nargs="+", type=int)
     parser.add_argument("--beam", nargs="+", type=int)
-    parser.add_argument("--clips", type=int, help="clips a repetition")
+    parser.add_argument("--clips", type=int, help="clips a repetition; 0: none")
     parser.add_argument("--minutes", type=float, help="length of the long recording; 0: none")
     parser.add_argument("--repetitions", type=int, default=REPETITIONS)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "comsl-benchmarks")
@@ -184,7 +184,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(machine.describe())
     limits = {precision: machine.matrix_limit(precision) for precision in arguments.precision}
     print("large matrix product: " + ", ".join(f"{name} {limit / 1e9:.0f} GFLOP/s" for name, limit in limits.items()))
-    files = [None]
+    files: list[str | None] = [None] if arguments.clips else []
     if arguments.minutes:
         files.append(str(long_file(arguments.folder, arguments.minutes)))
     rows: list[dict[str, Any]] = []

@@ -45,8 +45,8 @@ def main() -> None:
         system = load(cell)
         loading = peak()
         reset_peak()
+        system.translate_clips(clips(1))  # warm-up, of a long file too
         waveforms = clips(cell.clips)
-        system.translate_clips(waveforms[:1])  # warm-up, of a long file too
 
         def run() -> list[int]:
             return system.translate_clips(waveforms) if cell.file is None else system.translate_file(cell.file)
