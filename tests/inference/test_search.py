@@ -7,7 +7,8 @@ import torch
 
 from comsl.data.audio import load_clip
 from comsl.inference.clips import prepare_clip
-from comsl.inference.decode import DecodingOptions, RowLimits, _generate, _search, decode_speech
+from comsl.inference.decode import DecodingOptions, _search, decode_speech
+from comsl.inference.generate import generate
 from comsl.inference.translate import shipped_model
 from comsl.model import compose, load_model
 from tests.inference.conftest import talkative
@@ -57,8 +58,7 @@ def test_hypotheses_and_scores_are_those_of_generate(request, family, options):
     prompt = model.decoder_prompt(torch.tensor([processor.language_id(code) for code in ("en", "cy", "fr", "en")]))
     with torch.no_grad():
         ours = _search(model, memory, prompt, list(LIMITS), options, processor)
-        criterion = RowLimits(LIMITS)
-        theirs = _generate(model, memory, prompt, criterion, options, processor.eos_token_id)
+        theirs = generate(model, memory, prompt, LIMITS, options, processor.eos_token_id)
     for (tokens, score), (wanted, wanted_score) in zip(ours, theirs, strict=True):
         assert tokens == wanted[: len(tokens)]
         assert set(wanted[len(tokens) :]) <= {processor.pad_token_id}
@@ -72,10 +72,9 @@ def test_the_shipped_model_says_what_generate_says(shipped, options, monkeypatch
     clips = [prepare_clip(whole[: int(part * len(whole))], processor) for part in (1.0, 0.4, 0.7, 0.15)]
     ours = decode_speech(model, processor, clips, "de", "en", options=options)
 
-    def generate(model, encoded, prompt, limits, options, processor):
-        return _generate(model, encoded, prompt, RowLimits(limits), options, processor.eos_token_id)
-
-    monkeypatch.setattr("comsl.inference.decode._search", generate)
+    monkeypatch.setattr(
+        "comsl.inference.decode._search", lambda *arguments: generate(*arguments[:-1], processor.eos_token_id)
+    )
     theirs = decode_speech(model, processor, clips, "de", "en", options=options)
     assert [(row.tokens, row.truncated) for row in ours] == [(row.tokens, row.truncated) for row in theirs]
     assert [row.score for row in ours] == pytest.approx([row.score for row in theirs], abs=1e-4)
