@@ -12,6 +12,7 @@ from functools import partial
 import numpy as np
 
 from comsl.data.constants import SAMPLE_RATE
+from comsl.data.recording import Recording
 from comsl.inference.vad import CHUNK, SpeechDetector
 
 CHUNKS_A_SECOND = SAMPLE_RATE / CHUNK
@@ -45,6 +46,9 @@ CUT_SMOOTHING = 0.3  # seconds over which the least speech-like place is looked 
 
 CHUNKS_AT_ONCE = 4096  # raised and judged together: two minutes
 
+Samples = np.ndarray | Recording
+"""[samples] float, mono, 16 kHz. It is read in slices, so that a recording need not lie in memory."""
+
 _detector = functools.cache(SpeechDetector)
 
 
@@ -59,13 +63,13 @@ class Segment:
     def duration(self) -> float:
         return self.end - self.start
 
-    def samples(self, waveform: np.ndarray) -> np.ndarray:
+    def samples(self, waveform: Samples) -> np.ndarray:
         """The segment's part of ``waveform`` [samples, 16 kHz]."""
         return waveform[round(self.start * SAMPLE_RATE) : round(self.end * SAMPLE_RATE)]
 
 
 def segment(
-    waveform: np.ndarray,
+    waveform: Samples,
     max_duration: float = 28.0,
     min_pause: float = 0.6,
     threshold: float = THRESHOLD,
@@ -84,7 +88,7 @@ def segment(
     length, about 1/50 of it on one core.
 
     Args:
-        waveform: [samples] float, mono, 16 kHz.
+        waveform: the recording.
         max_duration: longest segment in seconds, at least 1.
         min_pause: shortest pause in seconds at which speech is cut.
         threshold: probability at which a chunk counts as speech, as of ``detect_speech``.
@@ -105,7 +109,7 @@ def segment(
     return segments
 
 
-def speech_probabilities(waveform: np.ndarray) -> np.ndarray:
+def speech_probabilities(waveform: Samples) -> np.ndarray:
     """Probability of speech of each chunk of 512 samples, the last one padded with zeros: [ceil(samples / 512)].
 
     The detector carries a recurrent state; it starts anew with every call, so that recordings don't influence each
@@ -126,7 +130,7 @@ def speech_probabilities(waveform: np.ndarray) -> np.ndarray:
     return probabilities
 
 
-def _gains(waveform: np.ndarray) -> np.ndarray:
+def _gains(waveform: Samples) -> np.ndarray:
     """By how much each chunk is raised before it is judged: [ceil(samples / 512)], at most 100.
 
     The whole recording is raised to full scale, and what is still more than 20 dB below it to that level, where the
@@ -166,7 +170,7 @@ def _rolling_level(peaks: np.ndarray, before: int, after: int) -> np.ndarray:
 
 
 def detect_speech(
-    waveform: np.ndarray, threshold: float = THRESHOLD, probabilities: np.ndarray | None = None
+    waveform: Samples, threshold: float = THRESHOLD, probabilities: np.ndarray | None = None
 ) -> list[Segment]:
     """The regions of speech, unpadded, in time order.
 
@@ -232,7 +236,7 @@ def _regions(probabilities: np.ndarray, threshold: float) -> list[tuple[int, int
     return regions
 
 
-def _is_speech(begin: int, end: int, probabilities: np.ndarray, power: np.ndarray, waveform: np.ndarray) -> bool:
+def _is_speech(begin: int, end: int, probabilities: np.ndarray, power: np.ndarray, waveform: Samples) -> bool:
     mean = float(probabilities[begin:end].mean())
     seconds = (end - begin) / CHUNKS_A_SECOND
     contrast = _contrast(begin, end, power)
@@ -313,7 +317,7 @@ def _pad(parts: list[Segment], length: float) -> list[Segment]:
     return padded
 
 
-def _cut(part: Segment, max_duration: float, probabilities: np.ndarray, waveform: np.ndarray) -> list[Segment]:
+def _cut(part: Segment, max_duration: float, probabilities: np.ndarray, waveform: Samples) -> list[Segment]:
     """Pieces of at most ``max_duration`` that share their borders; borders where the sound is least like speech."""
     if part.duration <= max_duration:
         return [part]
