@@ -295,8 +295,12 @@ def _replace(parent: nn.Module, new: Callable[[nn.Module, nn.Module], nn.Module 
 
 def _let_go_of_file(model: Model) -> Model:
     """Copy the weights that are left, so that none of them keeps the checkpoint, a mapped file, in memory."""
-    for tensor in [*model.parameters(), *model.buffers()]:
-        tensor.data = tensor.data.clone()
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone()
+    for module in model.modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            # Not by its data: mBART's bias is loaded as a view, and a view keeps what it was a view of.
+            setattr(module, name, buffer.clone())
     return model
 
 

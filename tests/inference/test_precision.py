@@ -15,6 +15,7 @@ from comsl.inference.precision import (
     PrecisionError,
     QuantizedLinear,
     check_precision,
+    load_for_inference,
     packing_pays,
     quantize_rows,
     weight_bytes,
@@ -173,3 +174,11 @@ def test_a_torch_without_the_operators_is_spoken_about(monkeypatch: pytest.Monke
     finally:
         for function in (precision._has_onednn, packing_pays):
             function.cache_clear()
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="Linux says what is mapped")
+def test_the_checkpoint_does_not_stay_in_memory_beside_what_was_made_of_it(tmp_path):
+    tiny.tiny_comsl(tmp_path / "model")
+    model, _ = load_for_inference(tmp_path / "model", "cpu", "int8")
+    assert model.training is False
+    assert str(tmp_path / "model") not in Path("/proc/self/maps").read_text()
