@@ -224,9 +224,10 @@ class QuantizedLinear(_Packed):
         product = torch.ops.onednn.qlinear_pointwise(
             codes, 1.0, 128, self.packed, self.scales, self.zeros, None, 1.0, 0, torch.float32, "none", [], ""
         )
-        product *= scales[:, None]
-        if self.bias is not None:
-            product += self.bias
+        if self.bias is None:
+            product *= scales[:, None]
+        else:
+            torch.addcmul(self.bias, product, scales[:, None], out=product)
         return product.view(*inputs.shape[:-1], -1)
 
 
@@ -246,7 +247,8 @@ class QuantizedEmbedding(_Packed):
 
 def quantize_rows(values: Tensor, levels: int) -> tuple[Tensor, Tensor]:
     """Floats [M, K] -> int8 [M, K] from -levels to levels, and the float32 scales [M] that bring them back."""
-    scales = (values.abs().amax(dim=1).float() / levels).clamp_(min=torch.finfo(torch.float32).tiny)
+    largest = torch.maximum(values.amax(dim=1), -values.amin(dim=1))  # abs() would write a copy of it all
+    scales = (largest.float() / levels).clamp_(min=torch.finfo(torch.float32).tiny)
     return (values / scales[:, None]).round_().to(torch.int8), scales
 
 
