@@ -206,19 +206,16 @@ class QuantizedLinear(_Packed):
 
     def __init__(self, layer: nn.Linear) -> None:
         super().__init__()
-        weight, self.scales = _quantize_weight(layer.weight)
+        weight, self.scales = _quantize_weight(layer.weight, weight_levels())
         self.packed = torch.ops.onednn.qlinear_prepack(weight, None)
         self.zeros = torch.zeros(len(weight), dtype=torch.long)
         self.bias = None if layer.bias is None else layer.bias.detach().float()
         self.size = _bytes(weight, self.scales, self.bias)
-        # Without VNNI two products of 8 bits may overflow the 16 bits they are summed in.
-        able = torch.cpu.get_capabilities()
-        self.levels = 127 if able.get("avx512_vnni") or able.get("avx_vnni") else 63
 
     def forward(self, inputs: Tensor) -> Tensor:
         """[..., K] -> [..., N]."""
         rows = inputs.flatten(0, -2)
-        codes, scales = quantize_rows(rows, self.levels)
+        codes, scales = quantize_rows(rows, 127)
         # The kernels want unsigned inputs: the same integers, with 128 for zero.
         codes = codes.view(torch.uint8).bitwise_xor_(0x80)
         product = torch.ops.onednn.qlinear_pointwise(
@@ -236,7 +233,7 @@ class QuantizedEmbedding(_Packed):
 
     def __init__(self, embedding: Any) -> None:
         super().__init__()
-        self.codes, self.scales = _quantize_weight(embedding.weight)
+        self.codes, self.scales = _quantize_weight(embedding.weight, 127)
         self.embed_scale = getattr(embedding, "embed_scale", 1.0)
         self.size = _bytes(self.codes, self.scales)
 
@@ -252,9 +249,15 @@ def quantize_rows(values: Tensor, levels: int) -> tuple[Tensor, Tensor]:
     return (values / scales[:, None]).round_().to(torch.int8), scales
 
 
-def _quantize_weight(weight: Tensor) -> tuple[Tensor, Tensor]:
+def weight_levels() -> int:
+    """63 on a CPU without VNNI, where two products of an input (0 to 255) and a weight are summed in 16 bits."""
+    able = torch.cpu.get_capabilities()
+    return 127 if able.get("avx512_vnni") or able.get("avx_vnni") else 63
+
+
+def _quantize_weight(weight: Tensor, levels: int) -> tuple[Tensor, Tensor]:
     """``quantize_rows`` a piece at a time: a vocabulary's weight in floats is a gigabyte for every copy."""
-    codes, scales = zip(*(quantize_rows(piece, 127) for piece in weight.detach().split(4096)), strict=True)
+    codes, scales = zip(*(quantize_rows(piece, levels) for piece in weight.detach().split(4096)), strict=True)
     return torch.cat(codes), torch.cat(scales)
 
 
