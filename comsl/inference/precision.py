@@ -207,27 +207,25 @@ class QuantizedLinear(_Packed):
 
     def __init__(self, layer: nn.Linear) -> None:
         super().__init__()
-        weight, self.scales = _quantize_weight(layer.weight)
+        weight, self.scales = _quantize_weight(layer.weight, weight_levels())
         self.packed = torch.ops.onednn.qlinear_prepack(weight, None)
         self.zeros = torch.zeros(len(weight), dtype=torch.long)
         self.bias = None if layer.bias is None else layer.bias.detach().float().clone()
         self.size = _bytes(weight, self.scales, self.bias)
-        # Without VNNI two products of 8 bits may overflow the 16 bits they are summed in.
-        able = torch.cpu.get_capabilities()
-        self.levels = 127 if able.get("avx512_vnni") or able.get("avx_vnni") else 63
 
     def forward(self, inputs: Tensor) -> Tensor:
         """[..., K] -> [..., N]."""
         rows = inputs.flatten(0, -2)
-        codes, scales = quantize_rows(rows, self.levels)
+        codes, scales = quantize_rows(rows, 127)
         # The kernels want unsigned inputs: the same integers, with 128 for zero.
         codes = codes.view(torch.uint8).bitwise_xor_(0x80)
         product = torch.ops.onednn.qlinear_pointwise(
             codes, 1.0, 128, self.packed, self.scales, self.zeros, None, 1.0, 0, torch.float32, "none", [], ""
         )
-        product *= scales[:, None]
-        if self.bias is not None:
-            product += self.bias
+        if self.bias is None:
+            product *= scales[:, None]
+        else:
+            torch.addcmul(self.bias, product, scales[:, None], out=product)
         return product.view(*inputs.shape[:-1], -1)
 
 
@@ -236,7 +234,7 @@ class QuantizedEmbedding(_Packed):
 
     def __init__(self, embedding: Any) -> None:
         super().__init__()
-        self.codes, self.scales = _quantize_weight(embedding.weight)
+        self.codes, self.scales = _quantize_weight(embedding.weight, 127)
         self.embed_scale = getattr(embedding, "embed_scale", 1.0)
         self.size = _bytes(self.codes, self.scales)
 
@@ -247,13 +245,20 @@ class QuantizedEmbedding(_Packed):
 
 def quantize_rows(values: Tensor, levels: int) -> tuple[Tensor, Tensor]:
     """Floats [M, K] -> int8 [M, K] from -levels to levels, and the float32 scales [M] that bring them back."""
-    scales = (values.abs().amax(dim=1).float() / levels).clamp_(min=torch.finfo(torch.float32).tiny)
+    largest = torch.maximum(values.amax(dim=1), -values.amin(dim=1))  # abs() would write a copy of it all
+    scales = (largest.float() / levels).clamp_(min=torch.finfo(torch.float32).tiny)
     return (values / scales[:, None]).round_().to(torch.int8), scales
 
 
-def _quantize_weight(weight: Tensor) -> tuple[Tensor, Tensor]:
+def weight_levels() -> int:
+    """63 on a CPU without VNNI, where two products of an input (0 to 255) and a weight are summed in 16 bits."""
+    able = torch.cpu.get_capabilities()
+    return 127 if able.get("avx512_vnni") or able.get("avx_vnni") else 63
+
+
+def _quantize_weight(weight: Tensor, levels: int) -> tuple[Tensor, Tensor]:
     """``quantize_rows`` a piece at a time: a vocabulary's weight in floats is a gigabyte for every copy."""
-    codes, scales = zip(*(quantize_rows(piece, 127) for piece in weight.detach().split(4096)), strict=True)
+    codes, scales = zip(*(quantize_rows(piece, levels) for piece in weight.detach().split(4096)), strict=True)
     return torch.cat(codes), torch.cat(scales)
 
 

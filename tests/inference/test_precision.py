@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from comsl.inference.precision import (
     packing_pays,
     quantize_rows,
     weight_bytes,
+    weight_levels,
     with_precision,
 )
 from comsl.model import ComSLForConditionalGeneration, compose
@@ -59,12 +63,29 @@ def test_rows_are_quantised_to_the_nearest_of_255_steps() -> None:
 def test_an_integer_layer_is_the_product_of_the_rounded_factors(bias: bool) -> None:
     layer, inputs = linear(100, 33, bias), rows(2, 7, 100)
     quantized = QuantizedLinear(layer)
-    codes, scales = quantize_rows(inputs.flatten(0, 1), quantized.levels)
-    weights, steps = quantize_rows(layer.weight, 127)
+    codes, scales = quantize_rows(inputs.flatten(0, 1), 127)
+    weights, steps = quantize_rows(layer.weight, weight_levels())
     expected = (codes.double() * scales[:, None]) @ (weights.double() * steps[:, None]).T
     expected = expected + (layer.bias if bias else 0.0)
     torch.testing.assert_close(quantized(inputs).flatten(0, 1).double(), expected, atol=1e-5, rtol=1e-5)
     assert (quantized(inputs) - layer(inputs)).norm() < 0.03 * layer(inputs).norm()
+
+
+@pytest.mark.parametrize("processor", ["AVX512_CORE", "AVX2"])
+def test_a_processor_without_vnni_does_not_overflow(processor: str) -> None:
+    """oneDNN held to older instructions; the weights and inputs are the largest there are."""
+    code = (
+        "import torch\nfrom comsl.inference import precision\n"
+        "precision.weight_levels = lambda: 63\n"
+        "layer = torch.nn.Linear(1024, 64, bias=False).requires_grad_(False)\n"
+        "layer.weight.data = 0.03 * torch.sign(layer.weight)\n"
+        "inputs = torch.cat([layer.weight, -layer.weight])\n"
+        "error = precision.QuantizedLinear(layer)(inputs) - layer(inputs)\n"
+        "print((error.norm() / layer(inputs).norm()).item())"
+    )
+    environment = os.environ | {"ONEDNN_MAX_CPU_ISA": processor}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert float(done.stdout) < 0.01
 
 
 def test_an_integer_row_does_not_depend_on_its_neighbours() -> None:
