@@ -1,9 +1,10 @@
 """The text decoder one token at a time, for several hypotheses of each utterance at once.
 
 What the hypotheses of an utterance have in common is computed and kept once: keys and values of the memory, and those
-of every token that several of them share. Each token that was ever decoded has a slot of its own in the caches, and a
-mask says which slots a hypothesis descends from, so nothing is copied when hypotheses branch or are dropped. Runs on
-the modules of the decoder itself, whatever their linear layers have become (quantised, packed).
+of every token that several of them share. Each decoded token has a slot of its own in the caches, and a mask says which
+slots a hypothesis descends from, so nothing is copied when hypotheses branch; when the slots are used up, those that no
+hypothesis descends from any more are given up. Runs on the modules of the decoder itself, whatever their linear layers
+have become (quantised, packed).
 
 Shapes: B utterances, K hypotheses of each, N tokens, L slots, S positions of the memory, H heads, D = d / H, V text
 vocabulary.
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 FIRST_SLOTS = 64
-"""Slots that the caches have at first; they double when these are used up."""
+"""Slots that the caches have at first."""
 
 
 class DecoderSteps:
@@ -38,7 +39,7 @@ class DecoderSteps:
         self.memory_mask = None if bool(inside.all()) else inside[:, None, None]  # [B, 1, 1, S]
         attentions = [layer.encoder_attn for layer in self.decoder.layers]
         self.memory = [(_heads(a.k_proj(memory), a), _heads(a.v_proj(memory), a)) for a in attentions]
-        self.cache: list[Tensor] = []  # of each layer, keys and values [2, B, H, L and more, D]
+        self.cache: list[Tensor] = []  # of each layer, keys and values [2, B, H, L and spare ones, D]
         self.ancestors = memory_mask.new_zeros(len(memory), 1, 0, dtype=torch.bool)  # [B, K, L]
         self.slots = 0  # in use
         self.length = 0  # tokens of each hypothesis
@@ -47,6 +48,9 @@ class DecoderSteps:
         """Read a prompt [B, N] that all hypotheses of an utterance begin with; hidden state [B, 1, d] at its end."""
         rows, tokens = prompt.shape
         causal = torch.ones(tokens, tokens, dtype=torch.bool, device=prompt.device).tril()
+        for keys, _ in self.memory:
+            batch, heads, _, width = keys.shape
+            self.cache.append(keys.new_empty(2, batch, heads, max(FIRST_SLOTS, tokens), width))
         positions = self.decoder.embed_positions(prompt, past_key_values_length=0)
         hidden = self._decode(prompt, positions, causal.expand(rows, -1, -1))
         self.ancestors = self.ancestors.new_ones(rows, 1, tokens)
@@ -61,9 +65,11 @@ class DecoderSteps:
             parents: [B, K], the hypothesis of the step before that each one goes on from.
         """
         rows, width = tokens.shape
-        inherited = self.ancestors.gather(1, parents[..., None].expand(-1, -1, self.ancestors.shape[2]))
+        self.ancestors = self.ancestors.gather(1, parents[..., None].expand(-1, -1, self.slots))
+        if self.slots + width > self.cache[0].shape[3]:
+            self._make_room(width)
         own = torch.eye(width, dtype=torch.bool, device=tokens.device).expand(rows, -1, -1)
-        self.ancestors = torch.cat([inherited, own], dim=2)
+        self.ancestors = torch.cat([self.ancestors, own], dim=2)
         # In rows of one token each, since hypotheses stand side by side and not one after the other.
         positions = self.decoder.embed_positions(tokens.reshape(-1, 1), past_key_values_length=self.length)
         hidden = self._decode(tokens, positions.view(rows, width, -1), self.ancestors if width > 1 else None)
@@ -78,7 +84,7 @@ class DecoderSteps:
     def keep(self, rows: Tensor) -> None:
         """Go on with these utterances [B'] only."""
         self.memory = [(keys[rows], values[rows]) for keys, values in self.memory]
-        self.cache = [cache[:, rows, :, : self.slots] for cache in self.cache]
+        self.cache = [cache[:, rows] for cache in self.cache]
         self.ancestors = self.ancestors[rows]
         if self.memory_mask is not None:
             self.memory_mask = self.memory_mask[rows]
@@ -98,7 +104,7 @@ class DecoderSteps:
         mask = None if mask is None else mask[:, None]
         for index, layer in enumerate(self.decoder.layers):
             inner = layer.self_attn_layer_norm(hidden)
-            cache = self._cache(index, end, inner, layer.self_attn)
+            cache = self.cache[index]
             for place, part in enumerate((layer.self_attn.k_proj, layer.self_attn.v_proj)):
                 cache[place, :, :, begin:end] = _heads(part(inner), layer.self_attn)
             hidden = hidden + _attend(layer.self_attn, inner, cache[0, :, :, :end], cache[1, :, :, :end], mask)
@@ -108,16 +114,17 @@ class DecoderSteps:
             hidden = hidden + layer.fc2(layer.activation_fn(layer.fc1(inner)))
         return self.decoder.layer_norm(hidden)
 
-    def _cache(self, index: int, slots: int, like: Tensor, attention: Any) -> Tensor:
-        """Keys and values of a layer, [2, B, H, at least ``slots``, D]."""
-        if index == len(self.cache):
-            shape = (2, len(like), attention.num_heads, max(FIRST_SLOTS, slots), attention.head_dim)
-            self.cache.append(like.new_empty(shape))
-        cache = self.cache[index]
-        if cache.shape[3] < slots:
-            more = cache.new_empty(*cache.shape[:3], slots, cache.shape[4])
-            cache = self.cache[index] = torch.cat([cache, more], dim=3)
-        return cache
+    def _make_room(self, new: int) -> None:
+        """Leave out the slots that nothing descends from, and have as many spare ones as are left and new."""
+        used = self.ancestors.any(1)  # [B, L]
+        self.slots = int(used.sum(1).max())
+        order = used.byte().argsort(dim=1, descending=True, stable=True)[:, : self.slots]
+        self.ancestors = self.ancestors.gather(2, order[:, None].expand(-1, self.ancestors.shape[1], -1))
+        size = max(FIRST_SLOTS, 2 * (self.slots + new))
+        for index, cache in enumerate(self.cache):
+            kept = cache.gather(3, order[None, :, None, :, None].expand(2, -1, cache.shape[2], -1, cache.shape[4]))
+            self.cache[index] = cache.new_empty(*cache.shape[:3], size, cache.shape[4])
+            self.cache[index][:, :, :, : self.slots] = kept
 
 
 def _heads(states: Tensor, attention: Any) -> Tensor:
