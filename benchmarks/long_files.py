@@ -42,11 +42,13 @@ def write(path: Path, minutes: float) -> None:
 
 def measure(path: Path, beam: int) -> dict[str, float]:
     """Seconds of cutting and of all, peak bytes; in a process of its own."""
+    from comsl.allocator import keep_freed_memory
     from comsl.data.audio import load_recording
     from comsl.inference.inputs import FileError
     from comsl.inference.segment import segment
     from comsl.inference.translate import Translator
 
+    keep_freed_memory()  # as comsl translate does
     start = time.perf_counter()
     with load_recording(path) as recording:
         loading = time.perf_counter() - start
