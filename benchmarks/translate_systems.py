@@ -90,8 +90,10 @@ def load(cell: Cell) -> Any:
 
 class ComSL:
     def __init__(self, cell: Cell) -> None:
+        from comsl.allocator import keep_freed_memory
         from comsl.inference.translate import Translator
 
+        keep_freed_memory()  # as the command does
         self.cell = cell
         self.translator = Translator.from_pretrained(checkpoint(cell), "cpu", precision=cell.precision)
 
