@@ -43,7 +43,15 @@ def matrix_rate(dtype: torch.dtype = torch.float32, device: str = "cpu", size: i
 
 
 def best_rate(dtype: torch.dtype = torch.float32, device: str = "cpu", size: int = 2048) -> float:
-    """The same by the fastest library that torch brings: on a CPU oneDNN as well, with weights laid out for it."""
+    """The same by the fastest library that torch brings: on a CPU oneDNN as well, with weights laid out for it.
+
+    int8: weights of 8 bits, by torch's dynamic quantisation.
+    """
+    if dtype == torch.int8:
+        layer = torch.nn.Sequential(torch.nn.Linear(size, size, bias=False))
+        quantised = torch.ao.quantization.quantize_dynamic(layer, {torch.nn.Linear}, dtype=torch.qint8)
+        left = torch.randn(size, size)
+        return 2 * size**3 / median_seconds(lambda: quantised(left), repeats=7)
     rates = [matrix_rate(dtype, device, size)]
     if device == "cpu" and torch.backends.mkldnn.is_available():
         left, right = (torch.randn(size, size).to(dtype) for _ in range(2))
@@ -127,6 +135,14 @@ def description() -> dict[str, Any]:
         "commit": git_commit(__file__),
         "versions": versions(),
     }
+
+
+def one_line() -> str:
+    """Machine and versions for the head of a printed table."""
+    facts = description()
+    versions_ = ", ".join(f"{name} {facts['versions'][name]}" for name in ("torch", "transformers"))
+    where = f"on {facts['gpu']}, " if facts["gpu"] else ""
+    return f"{where}{facts['processor']}, {facts['threads']} threads, {versions_}, commit {facts['commit']}"
 
 
 def run_child(module: str, arguments: Sequence[str]) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from benchmarks.machine import (
     description,
     matrix_rate,
     median_seconds,
+    one_line,
     resident_memory,
     run_child,
 )
@@ -160,7 +161,7 @@ def report(options: argparse.Namespace, results: dict[str, dict[str, Any]]) -> N
     mine = results["ours"]
     useful = sum(mine["flops"].values())
     state = "speech encoder frozen" if options.frozen_speech else "everything trained"
-    print(f"\n{options.size}, {options.utterances} utterances, {options.precision}, {state}")
+    print(f"\n{one_line()}\n{options.size}, {options.utterances} utterances, {options.precision}, {state}")
     print(f"useful arithmetic {useful / 1e12:.2f} TFLOP: " + ", ".join(
         f"{name} {value / useful:.0%}" for name, value in mine["flops"].items()
     ))  # fmt: skip

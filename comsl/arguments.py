@@ -10,7 +10,7 @@ from typing import Any
 from comsl import __version__
 from comsl.demo import PARTS
 from comsl.evaluation import SYSTEMS
-from comsl.inference import TASKS
+from comsl.inference import PRECISIONS, TASKS
 from comsl.inference.subtitles import WRITERS
 
 
@@ -68,10 +68,16 @@ class _ListKeys(argparse.Action):
         parser.exit()
 
 
-def _add_decoding(parser: argparse.ArgumentParser) -> None:
+def _add_decoding(parser: argparse.ArgumentParser, on_a_gpu: str) -> None:
     parser.add_argument("--beam", type=_positive, default=5, metavar="N", help="beam size; 1 is greedy (default 5)")
     parser.add_argument("--batch-size", type=_positive, default=8, metavar="N", help="utterances at once (default 8)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        help="what to compute in; int8 and bfloat16 are faster, smaller and less exact (default: float32 on the CPU, "
+        f"{on_a_gpu} on a GPU)",
+    )
 
 
 def _add_translate(command: Command) -> None:
@@ -96,7 +102,7 @@ def _add_translate(command: Command) -> None:
         help="file to write (default stdout); with srt and vtt also a directory (it exists, or ends with /) for one "
         "file an input, named after it",
     )
-    _add_decoding(parser)
+    _add_decoding(parser, "half precision")
 
 
 def _add_compose(command: Command) -> None:
@@ -215,7 +221,7 @@ def _add_evaluate(command: Command) -> None:
     parser.add_argument("--task", choices=TASKS, default="both", help="what to score (default both)")
     parser.add_argument("--lowercase", action="store_true", help="score translations without case")
     parser.add_argument("--normaliser", default="basic", metavar="NAME", help="of transcripts (default basic)")
-    _add_decoding(parser)
+    _add_decoding(parser, "as saved")
 
 
 def _add_compare(command: Command) -> None:

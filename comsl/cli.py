@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from comsl.allocator import keep_freed_memory
 from comsl.arguments import build_parser
 from comsl.errors import ComSLError, UsageError
 
@@ -137,9 +138,10 @@ def _translate(arguments: argparse.Namespace) -> int:
     from comsl.inference.subtitles import TRACKS, WRITERS, write_result
     from comsl.inference.translate import Translator
 
+    keep_freed_memory()
     writer = WRITERS[arguments.format]()
     tracks = _track_files(arguments, writer.suffix) if arguments.format in TRACKS else None
-    translator = Translator.from_pretrained(arguments.model, _device(arguments))
+    translator = Translator.from_pretrained(arguments.model, _device(arguments), arguments.precision)
     results = translator.translate(
         arguments.inputs,
         arguments.source,
@@ -297,6 +299,7 @@ def _size(module: Any) -> str:
 def _evaluate(arguments: argparse.Namespace) -> int:
     from comsl.evaluation.evaluate import evaluate
 
+    keep_freed_memory()
     _check_folder(arguments.out)
     _say(f"evaluating {arguments.model} on {', '.join(map(str, arguments.manifest))}")
     _hide_library_bars()
@@ -314,6 +317,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         lowercase=arguments.lowercase,
         normaliser=arguments.normaliser,
         device=_device(arguments),
+        precision=arguments.precision,
     )
     for line in result.complaints:
         _complain(line)

@@ -66,6 +66,32 @@ def test_help_is_fast() -> None:
     assert min(seconds() for _ in range(3)) < 0.3
 
 
+def modules_of(*words: str) -> set[str]:
+    """What a command has imported when it ends."""
+    code = (
+        "import sys; from comsl.cli import main\ntry: main(sys.argv[1:])\nexcept SystemExit: pass\n"
+        "print(*{name.split('.')[0] for name in sys.modules}, file=sys.stderr)"
+    )
+    command = [sys.executable, "-c", code, *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    return set(done.stderr.split())
+
+
+def test_help_imports_nothing_heavy() -> None:
+    heavy = {"torch", "transformers", "numpy", "rich", "yaml", "av", "soundfile", "multiprocessing", "asyncio"}
+    assert not modules_of("--help") & heavy
+    assert not modules_of("translate", "--help") & heavy
+
+
+def test_translating_imports_nothing_of_training_and_scoring() -> None:
+    """transformers itself imports accelerate wherever that is installed; all else is ours to leave out."""
+    clip = str(Path(__file__).parents[1] / "docs" / "clip.mp3")
+    loaded = modules_of("translate", clip, "--source", "de", "--beam", "1")
+    assert "transformers" in loaded
+    heavy = "datasets pandas pyarrow matplotlib tensorboard sklearn scipy sacrebleu jiwer jsonargparse peft wandb"
+    assert not loaded & set(heavy.split())
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         cli.main(["--version"])
@@ -199,9 +225,9 @@ class FakeTranslator:
     asked: dict[str, Any]
 
     @classmethod
-    def from_pretrained(cls, path: str | None, device: str | None) -> FakeTranslator:
+    def from_pretrained(cls, path: str | None, device: str | None, precision: str | None) -> FakeTranslator:
         made = cls()
-        FakeTranslator.asked = {"path": path, "device": device}
+        FakeTranslator.asked = {"path": path, "device": device, "precision": precision}
         return made
 
     def translate(self, files: list[str], source: str, target: str, task: str, **options: Any) -> Any:
@@ -234,7 +260,7 @@ def test_translate_writes_results_and_complains_about_the_rest(
     assert captured.out == "heard a\n\nheard b\n"  # line n is input n
     assert captured.err == "comsl: broken: not audio\n"
     assert translator.asked == {
-        "path": None, "device": None, "source": "de", "target": "fr", "task": "translate",
+        "path": None, "device": None, "precision": None, "source": "de", "target": "fr", "task": "translate",
         "beam": 3, "batch_size": 2, "max_joined": 15.0, "progress": True,
     }  # fmt: skip
 

@@ -19,17 +19,16 @@ import av
 import numpy as np
 import numpy.typing as npt
 import soundfile
-import soxr
 
 from comsl.data.constants import SAMPLE_RATE
 from comsl.data.errors import DataError
+from comsl.data.recording import Recording, Waveform
 from comsl.data.truncation import WAV_SLACK, Bytes, Inspection, inspect
 
 MIN_DURATION = 0.025
 """Seconds of the shortest clip that a model is given: one analysis window of 400 samples. Shorter audio loads, but the
 wav2vec2 family makes no frame of it, and no speech is that short; datasets refuse it."""
 
-Waveform = npt.NDArray[np.float32]
 Source = str | Path | bytes
 
 # Samples per channel that are decoded at a time: many-channel files never stand in memory unmixed.
@@ -56,32 +55,52 @@ def load_audio(source: Source) -> Waveform:
     Raises:
         AudioError: missing, a directory, empty, not audio, cut short, without samples, or with NaN or infinite ones.
     """
+    with load_recording(source) as recording:
+        return recording[:]
+
+
+def load_clip(source: Source) -> Waveform:
+    """``load_audio`` for a model: AudioError as well where the clip is shorter than ``MIN_DURATION``."""
+    with load_recording(source, MIN_DURATION) as recording:
+        return recording[:]
+
+
+def load_recording(source: Source, min_duration: float = 0.0) -> Recording:
+    """``load_audio`` for recordings of any length: decoded block by block into what does not lie in memory.
+
+    Raises:
+        AudioError: as of ``load_audio``, and where there are less than ``min_duration`` seconds.
+        DataError: the folder of temporary files is full.
+    """
+    recording = Recording()
+    try:
+        _decode(source, recording)
+        name = _name(source)
+        if len(recording) == 0:
+            raise AudioError(f"{name}: the file holds no audio samples; record it again or leave it out")
+        if not recording.finite:
+            raise AudioError(f"{name}: the file holds samples that are not numbers (NaN or infinite); convert it again")
+        if len(recording) < min_duration * SAMPLE_RATE:
+            raise AudioError(
+                f"{name}: {1000 * len(recording) / SAMPLE_RATE:.0f} ms of audio; at least"
+                f" {1000 * min_duration:.0f} ms are needed: record it again or leave it out"
+            )
+    except BaseException:
+        recording.close()
+        raise
+    return recording
+
+
+def _decode(source: Source, recording: Recording) -> None:
     name = _name(source)
     with _contents(source, name) as data:
         inspection = inspect(data)
         if inspection.cut_short:
             raise AudioError(f"{name}: the file is cut short ({inspection.cut_short}); copy or download it again")
-        pieces = _decode_soundfile(source, name, inspection)
-        if pieces is None:
-            pieces = _decode_av(data, name)
-    samples = [_resample(np.concatenate(chunks), rate) for rate, chunks in pieces if chunks]
-    waveform = np.concatenate(samples) if samples else np.zeros(0, np.float32)
-    if waveform.size == 0:
-        raise AudioError(f"{name}: the file holds no audio samples; record it again or leave it out")
-    if not np.isfinite(waveform).all():
-        raise AudioError(f"{name}: the file holds samples that are not numbers (NaN or infinite); convert it again")
-    return waveform
-
-
-def load_clip(source: Source) -> Waveform:
-    """``load_audio`` for a model: AudioError as well where the clip is shorter than ``MIN_DURATION``."""
-    waveform = load_audio(source)
-    if waveform.size < MIN_DURATION * SAMPLE_RATE:
-        raise AudioError(
-            f"{_name(source)}: {1000 * waveform.size / SAMPLE_RATE:.0f} ms of audio; at least"
-            f" {1000 * MIN_DURATION:.0f} ms are needed: record it again or leave it out"
-        )
-    return waveform
+        if not _decode_soundfile(source, name, inspection, recording):
+            recording.clear()
+            _decode_av(data, name, recording)
+    recording.finish()
 
 
 def audio_duration(source: Source) -> float:
@@ -137,26 +156,26 @@ def _knows_length(file: soundfile.SoundFile, inspection: Inspection) -> bool:
     return checked and inspection.libsndfile_knows_length
 
 
-def _decode_soundfile(source: Source, name: str, inspection: Inspection) -> list[tuple[int, list[Waveform]]] | None:
-    """[(rate, mono chunks)], or None if libsndfile does not know the format or fails on the way."""
-    chunks: list[Waveform] = []
+def _decode_soundfile(source: Source, name: str, inspection: Inspection, recording: Recording) -> bool:
+    """False if libsndfile does not know the format or fails on the way."""
+    there = 0
     try:
         with _sound_file(source) as file:
             if not _knows_length(file, inspection):
-                return None
+                return False
+            rate, frames, is_mpeg = file.samplerate, file.frames, file.subtype.startswith("MPEG")
             # Not file.blocks(), which hands out as many samples as announced, decoded or not.
             while (block := file.read(_BLOCK, dtype="float32", always_2d=True)).size:
-                chunks.append(_mono(block.T))
-            rate, frames, is_mpeg = file.samplerate, file.frames, file.subtype.startswith("MPEG")
+                recording.feed(_mono(block.T), rate)
+                there += len(block)
     except (soundfile.LibsndfileError, TypeError):  # TypeError: headerless ".raw", which needs a rate to be told
-        return None
-    there = sum(chunk.size for chunk in chunks)
+        return False
     if there + WAV_SLACK * rate < frames and not is_mpeg:
         raise AudioError(
             f"{name}: the file is cut short or damaged (its header announces {frames:,} samples, {there:,} could be"
             " decoded); copy or download it again"
         )
-    return [(rate, chunks)]
+    return True
 
 
 def _container(data: Bytes) -> Any:
@@ -178,9 +197,8 @@ def _stated_duration(container: Any) -> float | None:
     return None
 
 
-def _decode_av(data: Bytes, name: str) -> list[tuple[int, list[Waveform]]]:
-    """[(rate, mono chunks)] of the first audio stream; a new piece where the rate changes."""
-    pieces: list[tuple[int, list[Waveform]]] = []
+def _decode_av(data: Bytes, name: str, recording: Recording) -> None:
+    """The first audio stream, whose rate may change on the way."""
     packets = seconds = 0.0
     try:
         with _container(data) as container:
@@ -191,12 +209,10 @@ def _decode_av(data: Bytes, name: str) -> list[tuple[int, list[Waveform]]]:
             for packet in container.demux(stream):
                 packets += packet.size > 0
                 for frame in packet.decode():
-                    if not pieces or pieces[-1][0] != frame.sample_rate:
-                        pieces.append((frame.sample_rate, []))
-                    pieces[-1][1].append(_frame_samples(frame))
+                    recording.feed(_frame_samples(frame), frame.sample_rate)
                     seconds += frame.samples / frame.sample_rate
     except av.InvalidDataError as error:
-        if pieces:
+        if seconds:
             raise AudioError(
                 f"{name}: the file is cut short or damaged (decoding stops after {seconds:.2f} s);"
                 " copy or download it again"
@@ -212,7 +228,6 @@ def _decode_av(data: Bytes, name: str) -> list[tuple[int, list[Waveform]]]:
             f"{name}: the file is cut short or damaged (its header announces {length}, {seconds:.2f} s could be"
             " decoded); copy or download it again"
         )
-    return pieces
 
 
 def _frame_samples(frame: Any) -> Waveform:
@@ -234,9 +249,3 @@ def _mono(channels: npt.NDArray[np.float32]) -> Waveform:
         return np.array(channels[0])
     with np.errstate(over="ignore", invalid="ignore"):  # reported as not finite later
         return channels.mean(axis=0, dtype=np.float32)
-
-
-def _resample(waveform: Waveform, rate: int) -> Waveform:
-    if rate == SAMPLE_RATE or waveform.size == 0:
-        return waveform
-    return soxr.resample(waveform, rate, SAMPLE_RATE).astype(np.float32, copy=False)

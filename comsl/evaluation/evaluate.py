@@ -32,7 +32,7 @@ from comsl.evaluation.systems import (
     load_decoder,
     record,
 )
-from comsl.inference import TASKS
+from comsl.inference import TASKS, Precision
 from comsl.inference.decode import DecodingOptions, Hypothesis
 from comsl.progress import console, track
 from comsl.provenance import git_commit, versions
@@ -84,6 +84,7 @@ def evaluate(
     normaliser: str = "basic",
     n_bootstrap: int = BOOTSTRAP_SAMPLES,
     device: str | None = None,
+    precision: Precision | None = None,
     show: bool = True,
 ) -> Evaluation:
     """Decode manifests with each system, score the hypotheses, write hypotheses.jsonl, scores.json and report.html.
@@ -104,6 +105,7 @@ def evaluate(
         normaliser: of transcripts, key of ``metrics.NORMALISERS``.
         n_bootstrap: resamples for confidence intervals; 0 leaves them out.
         device: "cpu", "cuda", "cuda:1"...; None: a GPU if there is one.
+        precision: what to compute in (``comsl.inference.precision``); None: float32 on the CPU, as saved on a GPU.
         show: print the tables to stdout.
 
     Raises:
@@ -118,9 +120,9 @@ def evaluate(
     if LISTENERS.keys() & set(done):
         rows.read_durations()
     models = {"model": model, "cascade_asr": cascade_asr, "cascade_mt": cascade_mt}
-    settings = decoding_settings(models, manifest, train_manifest, task, options)
+    settings = decoding_settings(models, manifest, train_manifest, task, options, precision)
     log = RecordLog(out, settings)
-    decoders = _Decoders(models, options, device)
+    decoders = _Decoders(models, options, device, precision)
     for system in done:
         _decode(system, rows, decoders, task, log, options.batch_size)
     training: list[Record] = []
@@ -140,7 +142,7 @@ def evaluate(
         "seconds": {system: round(log.seconds.get(system, 0.0), 3) for system in done},
         "task": task,
         "lowercase": lowercase,
-        "decoding": {**asdict(options), "device": decoders.device()},
+        "decoding": {**asdict(options), "device": decoders.device(), "precision": precision},
         "segmentation": _segmentation(records, {s: log.longest_whole[s] for s in done if s in LISTENERS}),
         "versions": versions(),
         "git_commit": git_commit(),
@@ -161,9 +163,13 @@ class _Decoders:
     """Models, loaded when first needed and once each."""
 
     def __init__(
-        self, models: dict[str, str | Path | Decoder | None], options: DecodingOptions, device: str | None
+        self,
+        models: dict[str, str | Path | Decoder | None],
+        options: DecodingOptions,
+        device: str | None,
+        precision: Precision | None,
     ) -> None:
-        self._models, self._options, self._device = models, options, device
+        self._models, self._options, self._device, self._precision = models, options, device, precision
         self._loaded: dict[str, Decoder] = {}
 
     def get(self, role: str) -> Decoder:
@@ -172,7 +178,7 @@ class _Decoders:
             assert model is not None
             return model
         if str(model) not in self._loaded:
-            self._loaded[str(model)] = load_decoder(model, self._options, self._device)
+            self._loaded[str(model)] = load_decoder(model, self._options, self._device, self._precision)
         return self._loaded[str(model)]
 
     def same(self, role: str) -> bool:

@@ -7,12 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from comsl.evaluation.rows import Manifest, manifest_paths
+from comsl.inference import Precision
 from comsl.inference.decode import DecodingOptions
 from comsl.provenance import versions
 
 
 def decoding_settings(
-    models: dict[str, Any], manifest: Manifest, train_manifest: Manifest | None, task: str, options: DecodingOptions
+    models: dict[str, Any],
+    manifest: Manifest,
+    train_manifest: Manifest | None,
+    task: str,
+    options: DecodingOptions,
+    precision: Precision | None = None,
 ) -> dict[str, Any] | None:
     """All that hypotheses depend on (batches are not among it); None for models that live in memory."""
     if any(model is not None and not isinstance(model, str | Path) for model in models.values()):
@@ -24,6 +30,7 @@ def decoding_settings(
         "train_manifests": [_stamp(path) for path in manifest_paths(train_manifest)],
         "task": task,
         "decoding": decoding,
+        "precision": precision,
         "versions": versions(),
     }
 

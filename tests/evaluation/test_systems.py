@@ -11,6 +11,7 @@ from comsl.errors import ComSLError
 from comsl.evaluation import systems
 from comsl.evaluation.systems import ModelDecoder, PreparedClip, load_decoder
 from comsl.inference.decode import DecodingOptions, Hypothesis
+from comsl.inference.precision import QuantizedLinear
 from comsl.inference.segment import Segment
 from comsl.model import compose
 from tests.tiny import tiny_comsl, tiny_m2m100, tiny_mbart50, tiny_wav2vec2, tiny_whisper, waveform
@@ -69,7 +70,14 @@ def test_half_precision_is_for_the_disk(tmp_path: Path) -> None:
     model.half().save_pretrained(tmp_path / "model")
     loaded = load_decoder(tmp_path / "model", OPTIONS, "cpu").model
     assert {parameter.dtype for parameter in loaded.parameters()} == {torch.float32}
-    torch.testing.assert_close(loaded.output_weight, model.output_weight.float())
+    torch.testing.assert_close(loaded.get_input_embeddings().weight, model.output_weight.float())
+
+
+def test_a_precision_can_be_asked_for(tmp_path: Path) -> None:
+    tiny_comsl(tmp_path / "model")
+    assert isinstance(
+        load_decoder(tmp_path / "model", OPTIONS, "cpu", "int8").model.text_model.lm_head, QuantizedLinear
+    )
 
 
 def test_other_checkpoints_are_refused_by_name(tmp_path: Path) -> None:

@@ -74,6 +74,8 @@ class FakeModel(nn.Module):
         )
         self.text_model = MBartForConditionalGeneration(text_config)
         self.text_model.final_logits_bias[0, [0, 1, 2, 3, 4, 5, 6]] += torch.tensor([-99.0, -99, END_BIAS, *[-99] * 4])
+        self.text_decoder = self.text_model.model.decoder
+        self.output_bias = self.text_model.final_logits_bias[0]
         self.front = nn.Linear(MELS, 16)
         self.config = SimpleNamespace(text_config=text_config)
         self.prompts: list[list[list[int]]] = []
@@ -111,10 +113,10 @@ class FakeModel(nn.Module):
         )
 
     def decoder_prompt(self, target_ids: Tensor) -> Tensor:
+        self.prompts.append([[2, target] for target in target_ids.tolist()])
         return torch.stack([torch.full_like(target_ids, 2), target_ids], 1)
 
     def generate(self, encoder_outputs: ComSLEncoderOutput, decoder_input_ids: Tensor, **settings: Any) -> Tensor:
-        self.prompts.append(decoder_input_ids.tolist())
         mask = encoder_outputs.memory_mask
         states = BaseModelOutput(last_hidden_state=encoder_outputs.last_hidden_state)
         return self.text_model.generate(

@@ -126,9 +126,9 @@ def test_two_tasks_are_encoded_once_and_give_what_each_gives_alone(model, clips,
     options = DecodingOptions(beam=2, batch_size=4)
     alone = [decode_speech(model, PROCESSOR, clips, "cy", "en", task, options) for task in ("transcribe", "translate")]
     encode, calls = model.encode, []
-    monkeypatch.setattr(model, "encode", lambda **inputs: calls.append(1) or encode(**inputs))
+    monkeypatch.setattr(model, "encode", lambda **inputs: calls.append(inputs) or encode(**inputs))
     assert decode_speech_tasks(model, PROCESSOR, clips, "cy", "en", ("transcribe", "translate"), options) == alone
-    assert len(calls) == 2  # batches
+    assert sum(len(inputs["attention_mask"]) for inputs in calls) == len(clips)
     assert alone[0] != alone[1]
 
 
@@ -221,13 +221,20 @@ def test_the_limit_follows_the_audio_and_not_what_a_fixed_duration_pads(tmp_path
     assert (len(hypothesis.tokens), hypothesis.truncated) == (5, True)
 
 
-def test_what_is_padded_counts_for_the_size_of_a_batch(model, clips, monkeypatch):
+def test_what_is_padded_counts_for_the_size_of_a_batch(model, clips):
     """Memory is what the bound is for, and silence takes it too."""
-    sizes = []
-    encode = model.encode
-    monkeypatch.setattr(
-        model, "encode", lambda **inputs: sizes.append(len(inputs["attention_mask"])) or encode(**inputs)
-    )
+    model.prompts.clear()
     padded = [Clip(clip.features, clip.seconds, 30.0) for clip in clips[:4]]
     decode_speech(model, PROCESSOR, padded, "de", "en", options=DecodingOptions(beam=1, batch_seconds=60.0))
-    assert sizes == [2, 2]
+    assert [len(batch) for batch in model.prompts] == [2, 2]
+
+
+def test_little_is_padded_when_a_batch_is_encoded(model, clips, monkeypatch):
+    """On a CPU: 1,320 frames of which 1,069 are real; as one batch of eight there are 2,400."""
+    frames = []
+    encode = model.encode
+    monkeypatch.setattr(
+        model, "encode", lambda **inputs: frames.append(inputs["attention_mask"].numel()) or encode(**inputs)
+    )
+    decode_speech(model, PROCESSOR, clips, "de", "en", options=DecodingOptions(beam=1, batch_size=8))
+    assert frames == [300, 300, 2 * 210, 4 * 75]

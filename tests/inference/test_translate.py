@@ -103,14 +103,62 @@ def test_results_come_as_they_are_ready(translator, folder, monkeypatch, progres
     from comsl.inference import translate
 
     read = []
-    load = translate.load_clip
-    monkeypatch.setattr(translate, "load_clip", lambda source: read.append(source) or load(source))
+    load = translate.load_recording
+    monkeypatch.setattr(translate, "load_recording", lambda source, *rest: read.append(source) or load(source, *rest))
     results = translator.translate(
         [folder / "a.wav"] * 40, "de", beam=1, batch_size=1, decoding=SEARCH, progress=progress
     )
     assert read == []
     next(results)
     assert len(read) < 12
+
+
+def test_a_long_file_holds_a_window_of_features_at_most(translator, folder, monkeypatch):
+    """And is the same from a temporary file as from memory."""
+    from comsl.inference import translate
+
+    counts = {"made": 0, "decoded": 0}
+    ahead = []
+    prepare, decode = translate.prepare_clip, translate.decode_speech_tasks
+
+    def count_made(*arguments):
+        counts["made"] += 1
+        ahead.append(counts["made"] - counts["decoded"])
+        return prepare(*arguments)
+
+    def count_decoded(model, processor, clips, *rest):
+        counts["decoded"] += len(clips)
+        return decode(model, processor, clips, *rest)
+
+    monkeypatch.setattr(translate, "prepare_clip", count_made)
+    monkeypatch.setattr(translate, "decode_speech_tasks", count_decoded)
+    monkeypatch.setattr(translate, "WINDOW_BATCHES", 3)
+    settings = {"max_joined": 0.0, "min_pause": 0.1, "beam": 1, "batch_size": 1}
+    (expected,) = run(translator, folder / "talk.wav", **settings)
+    assert counts["made"] == counts["decoded"] == len(expected.segments) > 3
+    assert max(ahead) == 3
+    monkeypatch.setattr("comsl.data.recording.IN_MEMORY", 1000)
+    assert run(translator, folder / "talk.wav", **settings) == [expected]
+
+
+def test_a_segment_without_features_is_an_error_of_its_file(translator, folder, monkeypatch):
+    """Met while others of the file have been decoded already."""
+    from comsl.inference import translate
+    from comsl.model import FeatureError
+
+    calls = []
+
+    def prepare(samples, processor):
+        calls.append(len(samples))
+        if len(calls) == 4:
+            raise FeatureError("a clip of 3 samples is too short")
+        return prepare_clip(samples, processor)
+
+    monkeypatch.setattr(translate, "prepare_clip", prepare)
+    files = [folder / "talk.wav", folder / "a.wav"]
+    failed, good = run(translator, files, max_joined=0.0, beam=1, batch_size=1)
+    assert failed == FileError(str(files[0]), f"{files[0]}: a clip of 3 samples is too short")
+    assert good.translation
 
 
 def test_a_text_that_was_cut_at_its_limit_says_so(translator, folder, monkeypatch):
@@ -210,6 +258,19 @@ def test_model_in_half_precision_on_disk_runs_in_full_on_the_cpu(directory, tmp_
 
     ComSLProcessor.from_pretrained(directory).save_pretrained(tmp_path)
     assert Translator.from_pretrained(tmp_path, device="cpu").model.dtype == torch.float32
+
+
+def test_precisions(directory):
+    """int8 of what is shipped: the same sentence, in a model that is half as large as float32."""
+    from comsl.inference.precision import PrecisionError, weight_bytes
+
+    clip = Path(__file__).parents[2] / "docs" / "clip.mp3"
+    exact, small = (Translator.from_pretrained(device="cpu", precision=name) for name in ("float32", "int8"))
+    texts = [next(iter(translator.translate(clip, "de"))).translation for translator in (exact, small)]
+    assert texts[0] == texts[1]
+    assert weight_bytes(small.model) < 0.5 * weight_bytes(exact.model)
+    with pytest.raises(PrecisionError, match="int8 is for the CPU"):
+        Translator.from_pretrained("is/not-looked-for", device="cuda", precision="int8")
 
 
 def test_wrong_models(tmp_path):

@@ -1,0 +1,90 @@
+"""Seconds and peak memory against the length of a file: ``python -m benchmarks.long_files``.
+
+The shipped model translates recordings of the demo's sentences with pauses between, made here. Each length is a process
+of its own; its peak memory holds Python, torch and the model too, which the shortest file shows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import multiprocessing
+import resource
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from comsl.data.constants import SAMPLE_RATE
+
+SENTENCES = 60
+
+
+def write(path: Path, minutes: float) -> None:
+    """German sentences of several voices, 0.3 to 2.5 seconds apart, written as they come."""
+    from comsl.demo.grammar import held_out
+    from comsl.demo.speech import TEST_VARIANTS, Voice, synthesize
+
+    voices = zip(itertools.islice(held_out("de", "test"), SENTENCES), itertools.cycle(TEST_VARIANTS), strict=False)
+    spoken = [synthesize(pair.source, Voice("de", voice), silence=(0.1, 0.1)) for pair, voice in voices]
+    generator, left = np.random.default_rng(0), round(60 * minutes * SAMPLE_RATE)
+    with soundfile.SoundFile(path, "w", SAMPLE_RATE, 1) as file:
+        while left > 0:
+            pause = np.zeros(round(generator.uniform(0.3, 2.5) * SAMPLE_RATE), np.float32)
+            part = np.concatenate([spoken[generator.integers(SENTENCES)], pause])[:left]
+            file.write(part)
+            left -= len(part)
+
+
+def measure(path: Path, beam: int) -> dict[str, float]:
+    """Seconds of cutting and of all, peak bytes; in a process of its own."""
+    from comsl.allocator import keep_freed_memory
+    from comsl.data.audio import load_recording
+    from comsl.inference.inputs import FileError
+    from comsl.inference.segment import segment
+    from comsl.inference.translate import Translator
+
+    keep_freed_memory()  # as comsl translate does
+    start = time.perf_counter()
+    with load_recording(path) as recording:
+        loading = time.perf_counter() - start
+        segment(recording)
+    cutting = time.perf_counter() - start
+    translator = Translator.from_pretrained(device="cpu")
+    start = time.perf_counter()
+    (result,) = translator.translate(path, "de", beam=beam)
+    if isinstance(result, FileError):
+        raise SystemExit(result.message)
+    whole = time.perf_counter() - start
+    peak = 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"loading": loading, "cutting": cutting, "whole": whole, "segments": len(result.segments), "peak": peak}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.long_files", description=__doc__.split("\n")[0])
+    parser.add_argument("--minutes", type=float, nargs="+", default=[1, 10, 60])
+    parser.add_argument("--beam", type=int, default=1)
+    parser.add_argument("--format", default="flac", help="of the files, a suffix that libsndfile knows (default flac)")
+    arguments = parser.parse_args()
+    fresh: dict[str, Any] = {"mp_context": multiprocessing.get_context("spawn"), "max_tasks_per_child": 1}
+    print(f"shipped model, beam {arguments.beam}, batch 8, {arguments.format}")
+    print("minutes  segments  seconds  of these loading  and cutting  seconds a minute  peak memory")
+    with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(1, **fresh) as pool:
+        for minutes in arguments.minutes:
+            path = Path(folder) / f"{minutes:g}.{arguments.format}"
+            pool.submit(write, path, minutes).result()
+            row = pool.submit(measure, path, arguments.beam).result()
+            print(
+                f"{minutes:7g}  {row['segments']:8.0f}  {row['whole']:7.1f}  {row['loading']:16.1f}  "
+                f"{row['cutting'] - row['loading']:11.1f}  {row['whole'] / minutes:16.2f}  {row['peak'] / 1e6:8.0f} MB",
+                flush=True,
+            )
+            path.unlink()
+
+
+if __name__ == "__main__":
+    main()
