@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.flops import Lengths, batch_lengths, step_flops
-from benchmarks.sizes import model_config, random_model, random_teacher
+from benchmarks.models import composite, text_model
 from comsl.objectives import JointModel, ObjectiveSet
 
 SEVEN = dict.fromkeys(("asr", "st", "mt", "ddm", "mtp", "stm", "erm"), True)
@@ -17,10 +17,9 @@ FRAMES, POSITIONS = 151, 39  # of the speech encoder; of the text encoder: the l
 
 @pytest.fixture(scope="module")
 def parts():
-    config = model_config("tiny", vocabulary=500)
-    model = random_model(config)
+    model = composite("tiny", vocabulary=500).train()
     model.set_attn_implementation("eager")  # whose products the counter sees, on every device
-    return config, model
+    return model.config, model
 
 
 def batch(rows: list[Lengths]) -> dict[str, torch.Tensor]:
@@ -122,7 +121,7 @@ def test_decoder_makes_keys_and_values_of_a_memory_once(parts) -> None:
 
 def test_vocabulary_and_teacher(parts) -> None:
     config, model = parts
-    teacher = random_teacher(config).requires_grad_(False)
+    teacher = text_model("tiny", vocabulary=500).requires_grad_(False)
     teacher.set_attn_implementation("eager")
     expected = step_flops(config, [LENGTHS], ObjectiveSet(SEVEN))
     # asr and stm score the transcript without its first place, st, mt and stm the translation, mtp what is masked.
@@ -145,7 +144,7 @@ def test_a_step_takes_no_less(parts, frozen: bool) -> None:
     config, model = parts
     rows = [LENGTHS, Lengths(frames=200, transcript=12, translation=8, masked=0)]
     objectives = ObjectiveSet({**SEVEN, "erm": {"layer": 2}})
-    joint = JointModel(model, objectives, random_teacher(config))
+    joint = JointModel(model, objectives, text_model("tiny", vocabulary=500))
     model.speech_encoder.requires_grad_(not frozen)
     fields = batch(rows)
     useful = sum(step_flops(config, batch_lengths(fields), objectives, frozen).values())

@@ -1,0 +1,104 @@
+"""The machine's own limit, and what else a figure needs beside it.
+
+Times mean nothing on a shared machine: a benchmark prints ratios of what it measured side by side, and shares of the
+rate at which this machine multiplies large matrices in the same process.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from comsl.provenance import git_commit, versions
+
+
+def median_seconds(function: Callable[[], Any], repeats: int, warm_up: int = 1) -> float:
+    """Median wall time of `repeats` calls after `warm_up` that do not count."""
+    for _ in range(warm_up):
+        function()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        function()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def matrix_rate(dtype: torch.dtype = torch.float32, device: str = "cpu", size: int = 2048) -> float:
+    """Arithmetic operations a second of torch's product of two large square matrices."""
+    left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    return 2 * size**3 / median_seconds(lambda: left @ right, repeats=7)
+
+
+class PeakMemory:
+    """Highest resident memory in bytes of this process while the block runs, sampled; exact on a GPU.
+
+    The kernel's own high-water mark would count what came before the block: the initialisation of the weights.
+    """
+
+    def __init__(self, interval: float = 0.005) -> None:
+        self.bytes = 0
+        self._interval = interval
+        self._stop = threading.Event()
+
+    def __enter__(self) -> PeakMemory:
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        if torch.cuda.is_available():
+            self.bytes = torch.cuda.max_memory_allocated()
+
+    def _watch(self) -> None:
+        while not self._stop.is_set():
+            self.bytes = max(self.bytes, resident_memory())
+            time.sleep(self._interval)
+
+
+def resident_memory() -> int:
+    """Bytes of this process in memory now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096
+
+
+def description() -> dict[str, Any]:
+    """Machine and versions, for the record beside a figure."""
+    return {
+        "processor": _processor(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "commit": git_commit(__file__),
+        "versions": versions(),
+    }
+
+
+def run_child(module: str, arguments: Sequence[str]) -> dict[str, Any]:
+    """What a benchmark's own subprocess prints as its last line, a JSON object: each system has its memory to itself."""
+    command = [sys.executable, "-m", module, *arguments]
+    result = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if result.returncode:
+        raise SystemExit(f"{' '.join(command)}: ended with {result.returncode}")
+    return json.loads(result.stdout.strip().splitlines()[-1])
+
+
+def _processor() -> str:
+    path = Path("/proc/cpuinfo")
+    names = [line.split(":", 1)[1].strip() for line in path.read_text().splitlines() if line.startswith("model name")]
+    return f"{len(names)} x {names[0]}" if names else platform.processor()
