@@ -5,7 +5,7 @@ set, sampler, collator and loader that training uses. Printed, and written with 
 
 * utterances a second on one core and on two, and what the Medium training step takes at most on the same cores: all
   its useful arithmetic (benchmarks/flops.py) at the rate of a large matrix product;
-* where the time of an utterance goes;
+* where the time of an utterance goes, and how fast lengths are found where the manifest does not say them;
 * what a cache would cost and gain: the same clips as FLAC and as 16-bit WAV at 16 kHz, and as log-mel in float16.
 """
 
@@ -201,7 +201,9 @@ def megabytes_per_hour(files: list[Path], hours: float) -> float:
 def measure(folder: Path, clips: int, repeats: int) -> dict[str, Any]:
     processor = ComSLProcessor.from_pretrained(PROCESSOR)
     paths = make_clips(folder, clips)
+    start = time.perf_counter()
     data = training_data(paths, folder, processor)
+    headers = clips / (time.perf_counter() - start)
     hours = float(data.dataset.durations().sum()) / 3600  # type: ignore[attr-defined]
     features, files = with_cached_features(paths, folder, processor)
     kinds = {
@@ -211,7 +213,8 @@ def measure(folder: Path, clips: int, repeats: int) -> dict[str, Any]:
         "log-mel, float16": (features, files),
     }
     available = len(os.sched_getaffinity(0))
-    result: dict[str, Any] = {"machine": description(), "clips": clips, "hours": hours, "stages": stages(data)}
+    result: dict[str, Any] = {"machine": description(), "clips": clips, "hours": hours, "headers/s": headers}
+    result["stages"] = stages(data)
     result["kinds"] = {
         name: {
             "MB/hour": megabytes_per_hour(kind_files, hours),
@@ -238,6 +241,7 @@ def show(result: dict[str, Any]) -> None:
     print(f"{result['clips']} MP3 clips of 3 to 8 s; one utterance takes {total:.2f} ms on one core, of which")
     for stage, milliseconds in sorted(result["stages"].items(), key=lambda item: -item[1]):
         print(f"  {stage:10} {milliseconds:6.2f} ms {100 * milliseconds / total:4.0f}%")
+    print(f"\nlengths of clips without a duration column: {result['headers/s']:.0f} files/s, at every start")
     print("\nread from            MB/hour   utterances/s by cores")
     for name, kind in result["kinds"].items():
         rates = "  ".join(f"{cores}: {rate:7.1f}" for cores, rate in kind["utterances/s"].items())
