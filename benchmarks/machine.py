@@ -90,7 +90,7 @@ def description() -> dict[str, Any]:
 
 
 def run_child(module: str, arguments: Sequence[str]) -> dict[str, Any]:
-    """What a benchmark's own subprocess prints as its last line, a JSON object: each system has its memory to itself."""
+    """The JSON object that a benchmark's subprocess prints as its last line: each system has its memory to itself."""
     command = [sys.executable, "-m", module, *arguments]
     result = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if result.returncode:

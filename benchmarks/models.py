@@ -25,8 +25,8 @@ MBART: dict[str, dict[str, int]] = {
     "small": {"layers": 6, "heads": 8, "d_model": 512, "ffn": 2048, "vocabulary": 250056},
     "tiny": {"layers": 3, "heads": 4, "d_model": 256, "ffn": 1024, "vocabulary": 250056},
 }
-"""Medium: facebook/mbart-large-50-many-to-many-mmt and the two added languages. The others are cut down from it, shallow
-to a third of the layers at full width (the published code knows no other width)."""
+"""Medium: facebook/mbart-large-50-many-to-many-mmt and the two added languages. The others are cut down from it,
+shallow to a third of the layers at full width (the published code knows no other width)."""
 
 
 def whisper_config(size: str) -> WhisperConfig:
