@@ -18,7 +18,6 @@ FRAMES, POSITIONS = 151, 39  # of the speech encoder; of the text encoder: the l
 @pytest.fixture(scope="module")
 def parts():
     model = composite("tiny", vocabulary=500).train()
-    model.set_attn_implementation("eager")  # whose products the counter sees, on every device
     return model.config, model
 
 
@@ -51,8 +50,25 @@ def batch(rows: list[Lengths]) -> dict[str, torch.Tensor]:
     }
 
 
+def attention(query, key, value, *_, **__) -> int:
+    """Scores and weighted values, from shapes [B, H, L, d_h]."""
+    rows, heads, length, width = query
+    return 2 * rows * heads * length * key[2] * (width + value[3])
+
+
+def attention_backward(_, query, key, value, *__, **___) -> int:
+    """The gradients of both products; that the kernel computes the scores again is its own affair."""
+    return 2 * attention(query, key, value)
+
+
+FUSED = {  # which torch's counter knows on a GPU only
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: attention_backward,
+}
+
+
 def counted(function) -> int:
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False, custom_mapping=FUSED) as counter:
         output = function()
         if output.requires_grad:
             output.sum().backward()
@@ -122,7 +138,6 @@ def test_decoder_makes_keys_and_values_of_a_memory_once(parts) -> None:
 def test_vocabulary_and_teacher(parts) -> None:
     config, model = parts
     teacher = text_model("tiny", vocabulary=500).requires_grad_(False)
-    teacher.set_attn_implementation("eager")
     expected = step_flops(config, [LENGTHS], ObjectiveSet(SEVEN))
     # asr and stm score the transcript without its first place, st, mt and stm the translation, mtp what is masked.
     scored = 2 * (LENGTHS.transcript - 1) + 3 * (LENGTHS.translation - 1) + LENGTHS.masked
