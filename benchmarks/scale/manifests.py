@@ -56,6 +56,8 @@ def write_rows(path: Path, rows: int, seed: int = 0) -> None:
 
 def measure(path: Path) -> dict[str, float]:
     """Seconds of each stage and memory, of this process."""
+    import torch
+
     from comsl.data.collate import Collator
     from comsl.data.dataset import NEEDS, SpeechTranslationDataset
     from comsl.data.manifest import load_manifest
@@ -63,6 +65,7 @@ def measure(path: Path) -> dict[str, float]:
     from comsl.model.processing import ComSLProcessor
 
     processor = ComSLProcessor.from_pretrained(PROCESSOR)
+    torch.set_num_threads(1)  # as in a worker of the loader
     fields = sorted(NEEDS.keys() - {"ctc"})
     result = {"imports MB": _peak()}
     start = last = time.perf_counter()
