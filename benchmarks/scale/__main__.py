@@ -6,8 +6,8 @@
     processes   two processes against one
     prediction  8 GPUs x CoVoST 2, from counted operations and written assumptions
 
-All four without PART. Reduced to about four minutes on two cores; --full stays under twenty. Tables go to the screen, the figures
-and a plot of each to --out.
+All four without PART. Reduced to about four minutes on two cores; --full stays under twenty. Tables go to the screen,
+the figures and a plot of each to --out.
 """
 
 from __future__ import annotations
