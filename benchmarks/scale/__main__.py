@@ -103,7 +103,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; default: all")
     parser.add_argument("--full", action="store_true")
-    parser.add_argument("--out", type=Path, default=Path("scale-out"), help="default: scale-out")
+    parser.add_argument("--out", type=Path, default=Path("runs/scale"), help="default: runs/scale")
     arguments = parser.parse_args()
     unknown = set(arguments.parts) - set(PARTS)
     if unknown:
