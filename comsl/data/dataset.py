@@ -340,9 +340,11 @@ class SpeechTranslationDataset(Dataset[Example]):
         lengths = [_numbers(pc.utf8_length(self.manifest.data.column(column))) for column in sorted(columns)]
         return np.nanmax(np.stack(lengths), axis=0)
 
-    def source_languages(self) -> list[str]:
-        """Source language of each row, for temperature sampling."""
-        return self.manifest.data.column("source_language").to_pylist()
+    def source_languages(self) -> npt.NDArray[np.int32]:
+        """Source language of each row [rows], as its place among the sorted codes, for temperature sampling."""
+        column = self.manifest.data.column("source_language")
+        codes = sorted(pc.unique(column).to_pylist())
+        return pc.index_in(column, pa.array(codes)).to_numpy()
 
 
 def check_fields(fields: Collection[str]) -> frozenset[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,8 @@ Indices = npt.NDArray[np.int64]
 
 # Rows are sorted by cost times exp(noise * normal): about 5% keeps padding small and still mixes neighbours.
 _NOISE = 0.05
+# Costs that are Python numbers at a time: those of all rows would take five times their array.
+_BLOCK = 1 << 16
 
 
 class BucketBatchSampler(Sampler[list[int]]):
@@ -42,7 +45,7 @@ class BucketBatchSampler(Sampler[list[int]]):
         seed: seed of the order.
         rank: which share of the batches to yield: every ``world_size``-th one, from ``rank`` on.
         world_size: number of ranks.
-        languages: language of each row; needed for ``temperature``.
+        languages: language of each row, or a number that stands for it; needed for ``temperature``.
         temperature: 1 keeps the languages' shares, larger values even them out; None draws every row once.
         steps_multiple_of: let the number of batches a rank be a multiple of this (accumulation steps), so
             that no optimizer step is partial, and N ranks go through what one rank with N accumulation steps does.
@@ -60,7 +63,7 @@ class BucketBatchSampler(Sampler[list[int]]):
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
-        languages: Sequence[str] | None = None,
+        languages: Sequence[str] | npt.NDArray[Any] | None = None,
         temperature: float | None = None,
         steps_multiple_of: int = 1,
     ) -> None:
@@ -83,7 +86,7 @@ class BucketBatchSampler(Sampler[list[int]]):
         self._batches = self._batches_per_epoch()
         self._report()
 
-    def _check(self, languages: Sequence[str] | None) -> None:
+    def _check(self, languages: Sequence[str] | npt.NDArray[Any] | None) -> None:
         if self.costs.ndim != 1 or self.costs.size == 0:
             raise ValueError("there are no rows to make batches of")
         if not (np.isfinite(self.costs).all() and (self.costs > 0).all()):
@@ -106,7 +109,7 @@ class BucketBatchSampler(Sampler[list[int]]):
         if languages is None or len(languages) != self.costs.size:
             raise ValueError("temperature sampling needs the language of every row")
 
-    def _shares(self, languages: Sequence[str] | None) -> tuple[list[Indices], list[int]]:
+    def _shares(self, languages: Sequence[str] | npt.NDArray[Any] | None) -> tuple[list[Indices], list[int]]:
         """Rows of each language and how many of them an epoch draws."""
         if self.temperature is None or languages is None:
             return [np.arange(self.costs.size)], [self.costs.size]
@@ -141,17 +144,20 @@ class BucketBatchSampler(Sampler[list[int]]):
         return self._batches // self.world_size
 
     def __iter__(self) -> Iterator[list[int]]:
-        return iter(self.epoch_batches(self.epoch)[self.rank :: self.world_size])
+        return self._batches_of(self.epoch, slice(self.rank, None, self.world_size))
 
     def epoch_batches(self, epoch: int) -> list[list[int]]:
         """The batches of all ranks in one epoch; rank r takes every ``world_size``-th one from the r-th on."""
-        rows = self._draw(epoch)
-        batches = self._pack(rows, epoch)
-        batches = self._fill_up(batches)
+        return list(self._batches_of(epoch, slice(None)))
+
+    def _batches_of(self, epoch: int, share: slice) -> Iterator[list[int]]:
+        """Some of an epoch's batches, made when they are asked for: a list of numbers takes five times its array."""
+        rows, spans = self._pack(self._draw(epoch), epoch)
+        spans = self._fill_up(spans)
         if self.shuffle:
-            order = np.random.default_rng((self.seed, epoch, 1)).permutation(len(batches))
-            batches = [batches[index] for index in order]
-        return [batch.tolist() for batch in batches]
+            spans = spans[np.random.default_rng((self.seed, epoch, 1)).permutation(len(spans))]
+        for start, stop in spans[share]:
+            yield rows[start:stop].tolist()
 
     def _draw(self, epoch: int) -> Indices:
         """The rows of an epoch: all, or each language's next ones of its endless shuffled rounds."""
@@ -172,39 +178,39 @@ class BucketBatchSampler(Sampler[list[int]]):
             keys = keys + noise * np.random.default_rng((self.seed, epoch, 0)).standard_normal(len(rows))
         return rows[np.argsort(keys, kind="stable")]
 
-    def _split_points(self, ordered: Indices) -> list[int]:
-        """Where the batches of rows in this order start, greedily filled."""
+    def _spans(self, ordered: Indices) -> Indices:
+        """Where the batches of rows in this order start and stop [batches, 2], greedily filled."""
         starts, longest, size = [0], 0.0, 0
         most = self.max_batch_size or len(ordered)
         bound = self.max_batch_cost * (1 + 1e-9)  # so that ten rows of 0.1 fit in 1.0
-        for position, cost in enumerate(self.costs[ordered].tolist()):
-            longest = max(longest, cost)
-            size += 1
-            if size > 1 and (size > most or longest * size > bound):
-                starts.append(position)
-                longest, size = cost, 1
-        return starts
+        for first in range(0, len(ordered), _BLOCK):
+            for position, cost in enumerate(self.costs[ordered[first : first + _BLOCK]].tolist(), start=first):
+                if cost > longest:
+                    longest = cost
+                size += 1
+                if size > 1 and (size > most or longest * size > bound):
+                    starts.append(position)
+                    longest, size = cost, 1
+        return np.stack([starts, [*starts[1:], len(ordered)]], axis=1)
 
-    def _pack(self, rows: Indices, epoch: int) -> list[Indices]:
-        """Cut the epoch's rows into at most as many batches as an epoch has."""
+    def _pack(self, rows: Indices, epoch: int) -> tuple[Indices, Indices]:
+        """The epoch's rows in the order of batches, and the spans of at most as many batches as an epoch has."""
         for noise in (_NOISE, _NOISE / 2, _NOISE / 4, _NOISE / 8, 0.0) if self.shuffle else (0.0,):
             ordered = self._sorted(rows, epoch, noise)
-            starts = self._split_points(ordered)
-            if len(starts) <= self._batches:
-                return np.split(ordered, starts[1:])
+            spans = self._spans(ordered)
+            if len(spans) <= self._batches:
+                return ordered, spans
         # Only a temperature's sample can come here, when it happens to be longer than other epochs' samples.
-        batches = np.split(ordered, starts[1:])
-        surplus = batches[self._batches :]
         logger.warning(
             "epoch %d: the sample is longer than usual, its %d shortest rows are left out",
-            epoch, sum(len(batch) for batch in surplus),
+            epoch, len(ordered) - spans[self._batches, 0],
         )  # fmt: skip
-        return batches[: self._batches]
+        return ordered, spans[: self._batches]
 
     def _batches_per_epoch(self) -> int:
         rows = self._draw(0)
         noises = (0.0, _NOISE) if self.shuffle else (0.0,)
-        needed = max(len(self._split_points(self._sorted(rows, 0, noise))) for noise in noises)
+        needed = max(len(self._spans(self._sorted(rows, 0, noise))) for noise in noises)
         # Later epochs may need a few more; one that needs still more is packed with less noise.
         share = 0.01 if self.temperature is None else 0.03
         needed += int(share * needed) if self.shuffle else 0
@@ -214,17 +220,17 @@ class BucketBatchSampler(Sampler[list[int]]):
         self.repeated_batches = max(0, total - len(rows))
         return total
 
-    def _fill_up(self, batches: list[Indices]) -> list[Indices]:
+    def _fill_up(self, spans: Indices) -> Indices:
         """Halve the batches of most rows until there are as many as an epoch has."""
-        missing = self._batches - len(batches)
-        while missing > 0:
-            halves = sorted(range(len(batches)), key=lambda index: -len(batches[index]))[:missing]
-            halves = [index for index in halves if len(batches[index]) > 1]
-            if not halves:
-                break
-            for index in halves:
-                middle = len(batches[index]) // 2
-                batches.append(batches[index][middle:])
-                batches[index] = batches[index][:middle]
-            missing = self._batches - len(batches)
-        return batches + [batches[index % len(batches)] for index in range(missing)]
+        while (missing := self._batches - len(spans)) > 0:
+            sizes = spans[:, 1] - spans[:, 0]
+            halves = np.argsort(-sizes, kind="stable")[:missing]
+            halves = halves[sizes[halves] > 1]
+            if not halves.size:
+                return np.concatenate([spans, spans[np.arange(missing) % len(spans)]])
+            middle = spans[halves, 0] + sizes[halves] // 2
+            second = np.stack([middle, spans[halves, 1]], axis=1)
+            spans = spans.copy()
+            spans[halves, 1] = middle
+            spans = np.concatenate([spans, second])
+        return spans

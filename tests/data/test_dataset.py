@@ -2,6 +2,7 @@ import multiprocessing
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -304,7 +305,28 @@ def test_costs(manifest: Path) -> None:
     np.testing.assert_array_equal(text.costs(), [14 * number for number in range(1, 7)])
     both = SpeechTranslationDataset(manifest, processor, fields=["translation", "transcript"])
     np.testing.assert_array_equal(both.costs(), [26 * number for number in range(1, 7)])
-    assert speech.source_languages() == ["de"] * 6
+    assert speech.source_languages().tolist() == [0] * 6
+
+
+def test_planning_reads_columns_and_not_a_single_row(manifest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A million rows as Python objects would take a minute, and a gigabyte."""
+    read = []
+    monkeypatch.setattr(datasets.Dataset, "__getitem__", lambda self, key: read.append(key))
+    dataset = SpeechTranslationDataset(manifest, FakeProcessor(), fields=ALL, mixed=MixedLimit(30.0, 0.08))
+    languages = dataset.source_languages()
+    next(iter(BucketBatchSampler(dataset.costs(), 1.6, languages=languages, temperature=2.0)))
+    assert read == []
+    dataset.manifest[0]
+    assert read == [0]
+
+
+def test_languages_are_numbered_in_the_order_of_their_codes(tmp_path: Path) -> None:
+    rows = [
+        {**row, "source_language": code} for row, code in zip(rows_of(tmp_path, 3), ("fr", "cy", "fr"), strict=True)
+    ]
+    write_manifest(rows, tmp_path / "m.jsonl")
+    dataset = SpeechTranslationDataset(tmp_path / "m.jsonl", FakeProcessor(), fields=["ctc"])
+    assert dataset.source_languages().tolist() == [1, 0, 1]
 
 
 @pytest.mark.parametrize(

@@ -186,6 +186,13 @@ def test_byte_order_mark(tmp_path: Path) -> None:
     assert len(load_manifest(tmp_path / "m.jsonl")) == 1
 
 
+def test_ids_of_equal_hash_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "hash", lambda text: 0, raising=False)
+    assert len(load_manifest(write_lines(tmp_path / "m.jsonl", row(id="a"), row(id="b"), row(id="c")))) == 3
+    message = error_of(write_lines(tmp_path / "n.jsonl", row(id="a"), row(id="b"), row(id="b")))
+    assert "n.jsonl:3: the id 'b' is taken" in message
+
+
 def test_all_duplicates_are_named(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "m.jsonl", *[row(id=name) for name in "abcdefghabcdefg"])
     assert "'a', 'b', 'c', 'd', 'e' and 2 more" in error_of(path)

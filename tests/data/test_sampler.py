@@ -1,5 +1,8 @@
+import hashlib
+import json
 import logging
 import time
+import tracemalloc
 from collections import Counter
 
 import numpy as np
@@ -166,6 +169,60 @@ def test_temperature_with_lengths(world_size: int) -> None:
 def test_arguments_that_make_no_sense(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         BucketBatchSampler(**{"costs": [1.0], "max_batch_cost": 10, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "digest"),
+    [
+        ({}, "a42c4c14369d2c72"),
+        ({"max_batch_size": 5, "seed": 7}, "bbab589ad9a9a154"),
+        ({"shuffle": False}, "3ee3568e0497522a"),
+        ({"rank": 1, "world_size": 3, "steps_multiple_of": 2}, "9cd757b244e1851c"),
+        ({"temperature": 3.0, "seed": 1}, "074ab6c1f4855918"),
+        ({"temperature": 1.5, "rank": 2, "world_size": 4}, "64991d50942f50fc"),
+    ],
+)
+def test_a_seed_gives_the_batches_it_always_gave(arguments: dict, digest: str) -> None:
+    """Digests of the first release's batches: a run that is resumed after an update must see what it would have."""
+    languages = ["cy" if row % 9 == 0 else "de" if row % 2 else "es" for row in range(3000)]
+    sampler = BucketBatchSampler(durations(3000), 60, languages=languages, **arguments)
+    batches = []
+    for epoch in (0, 5):
+        sampler.set_epoch(epoch)
+        batches += list(sampler)
+    assert hashlib.sha256(json.dumps(batches).encode()).hexdigest()[:16] == digest
+
+
+def test_languages_may_be_numbers() -> None:
+    names = ["cy" if row % 9 == 0 else "de" for row in range(500)]
+    numbers = np.array([int(name == "de") for name in names])
+    by_name, by_number = (
+        BucketBatchSampler(durations(500), 60, languages=languages, temperature=2) for languages in (names, numbers)
+    )
+    assert list(by_name) == list(by_number)
+
+
+def test_costs_are_gone_through_twice_to_plan_and_once_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    passes = []
+    spans = BucketBatchSampler._spans
+    monkeypatch.setattr(BucketBatchSampler, "_spans", lambda self, rows: passes.append(len(rows)) or spans(self, rows))
+    sampler = BucketBatchSampler(durations(1000), 60)
+    assert passes == [1000, 1000]
+    for _ in range(3):
+        next(iter(sampler))
+    assert passes == [1000] * 5
+
+
+def test_memory_is_that_of_a_few_arrays() -> None:
+    """No list of all rows, whose numbers take 40 bytes each: neither of costs nor of what the other ranks do."""
+    rows = 200_000
+    costs = durations(rows)
+    BucketBatchSampler(costs[:100], 300)  # what numpy loads when it is first used
+    tracemalloc.start()
+    next(iter(BucketBatchSampler(costs, 300, world_size=8)))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 48 * rows
 
 
 def test_a_million_rows_are_planned_in_seconds() -> None:
