@@ -22,6 +22,7 @@ from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalG
 from transformers.models.whisper.tokenization_whisper import LANGUAGES as WHISPER_LANGUAGES
 
 from comsl.model.adapter import length_mask
+from comsl.model.packing import Spans
 from comsl.model.speech import SpeechEncoder
 
 from . import corpus
@@ -102,7 +103,8 @@ class Recognizer(nn.Module):
         self.encoder.encoder = model.model.encoder
         self.ctc_head = nn.Linear(model.config.d_model, len(CTC_VOCABULARY))
         self.piece_head = nn.Linear(model.config.d_model, model.config.vocab_size + 1)
-        self.middle: Tensor | None = None  # [B, F, d] of the last pass, halfway up the encoder
+        self.middle: Tensor | None = None  # [1, all frames, d] of the last pass, packed, halfway up the encoder
+        self.spans: Spans | None = None  # where its clips lie
         layers = model.model.encoder.layers
         layers[len(layers) // 2 - 1].register_forward_hook(self._keep_middle)
 
@@ -112,11 +114,14 @@ class Recognizer(nn.Module):
     def halfway(self) -> Tensor:
         """States [B, F, d] of the last pass halfway up the encoder, behind its final layer norm."""
         assert self.middle is not None, "nothing has been encoded yet"
-        return self.model.model.encoder.layer_norm(self.middle)
+        assert self.spans is not None
+        return self.spans.padded(self.model.model.encoder.layer_norm(self.middle)[0])
 
     def encode(self, mel: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """[B, M, T], [B, T] -> hidden [B, F, d], lengths [B]."""
-        return self.encoder(mel, mask)
+        hidden, lengths = self.encoder(mel, mask)
+        self.spans = Spans.consecutive(lengths)
+        return hidden, lengths
 
     def decode(self, ids: Tensor, hidden: Tensor, lengths: Tensor) -> Tensor:
         """Token ids [B, N] -> logits [B, N, V]; as WhisperDecoder.forward, with the encoder's padding masked."""
