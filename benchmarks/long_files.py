@@ -42,13 +42,14 @@ def write(path: Path, minutes: float) -> None:
 
 def measure(path: Path, beam: int) -> dict[str, float]:
     """Seconds of cutting and of all, peak bytes; in a process of its own."""
-    from comsl.allocator import keep_freed_memory
+    from comsl.allocator import keep_freed_memory, limit_kernel_caches
     from comsl.data.audio import load_recording
     from comsl.inference.inputs import FileError
     from comsl.inference.segment import segment
     from comsl.inference.translate import Translator
 
-    keep_freed_memory()  # as comsl translate does
+    keep_freed_memory()  # both as comsl translate does
+    limit_kernel_caches()
     start = time.perf_counter()
     with load_recording(path) as recording:
         loading = time.perf_counter() - start

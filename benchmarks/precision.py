@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from transformers import MBartConfig, WhisperConfig
 
-from comsl.allocator import keep_freed_memory
+from comsl.allocator import keep_freed_memory, limit_kernel_caches
 from comsl.data.audio import load_clip
 from comsl.data.manifest import load_manifest
 from comsl.demo.world import build_world
@@ -116,7 +116,8 @@ def checkpoint(folder: Path) -> Path:
 
 def measure(path: Path, name: str, beam: int, repetitions: int) -> dict[str, float]:
     """Seconds and bytes of one precision; in a process of its own, whose peak memory it is."""
-    keep_freed_memory()  # as comsl translate does
+    keep_freed_memory()  # both as comsl translate does
+    limit_kernel_caches()
     start = time.perf_counter()
     model, processor = load(path, name)
     loading = time.perf_counter() - start

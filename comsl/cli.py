@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from comsl.allocator import keep_freed_memory
+from comsl.allocator import keep_freed_memory, limit_kernel_caches
 from comsl.arguments import build_parser
 from comsl.errors import ComSLError, UsageError
 
@@ -139,6 +139,7 @@ def _translate(arguments: argparse.Namespace) -> int:
     from comsl.inference.translate import Translator
 
     keep_freed_memory()
+    limit_kernel_caches()
     writer = WRITERS[arguments.format]()
     tracks = _track_files(arguments, writer.suffix) if arguments.format in TRACKS else None
     translator = Translator.from_pretrained(arguments.model, _device(arguments), arguments.precision)
@@ -300,6 +301,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from comsl.evaluation.evaluate import evaluate
 
     keep_freed_memory()
+    limit_kernel_caches()
     _check_folder(arguments.out)
     _say(f"evaluating {arguments.model} on {', '.join(map(str, arguments.manifest))}")
     _hide_library_bars()
