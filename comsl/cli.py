@@ -108,6 +108,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
 
 
 def _train(arguments: argparse.Namespace) -> int:
+    limit_kernel_caches()
     from comsl.training.configuration import load_configuration
     from comsl.training.run import train
 

@@ -18,6 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+MIN_PRODUCTS = 1 << 26
+"""Multiplications below which oneDNN, which prepares every new shape, gains nothing: batches have all lengths."""
+
 
 @functools.cache
 def onednn_is_faster() -> bool:
@@ -31,7 +34,7 @@ def onednn_is_faster() -> bool:
 
 def product(left: Tensor, right: Tensor) -> Tensor:
     """[M, K] and [N, K] -> [M, N], without a gradient; either may be a transposed view."""
-    if _is_for_onednn(left):
+    if _is_for_onednn(left, right):
         return torch.ops.mkldnn._linear_pointwise(left, right, None, "none", [], "")
     return left @ right.T
 
@@ -40,7 +43,7 @@ class TrainedLinear(nn.Linear):
     """`nn.Linear`, computed by `product`."""
 
     def forward(self, inputs: Tensor) -> Tensor:
-        if torch.is_autocast_enabled("cpu") or not _is_for_onednn(inputs):
+        if torch.is_autocast_enabled("cpu") or not _is_for_onednn(inputs, self.weight):
             return F.linear(inputs, self.weight, self.bias)
         return _Linear.apply(inputs, self.weight, self.bias)
 
@@ -71,5 +74,8 @@ class _Linear(torch.autograd.Function):
         )
 
 
-def _is_for_onednn(tensor: Tensor) -> bool:
-    return tensor.dtype == torch.float32 and tensor.device.type == "cpu" and onednn_is_faster() and tensor.numel() > 0
+def _is_for_onednn(left: Tensor, right: Tensor) -> bool:
+    """[..., K] and [N, K]"""
+    if left.dtype != torch.float32 or left.device.type != "cpu" or not onednn_is_faster():
+        return False
+    return left.numel() * right.shape[0] >= MIN_PRODUCTS

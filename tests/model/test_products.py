@@ -13,6 +13,7 @@ needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reas
 @pytest.fixture(params=[pytest.param(True, marks=needs_onednn), False])
 def onednn(request, monkeypatch):
     monkeypatch.setattr(products, "onednn_is_faster", lambda: request.param)
+    monkeypatch.setattr(products, "MIN_PRODUCTS", 1)
 
 
 @pytest.mark.parametrize("bias", [True, False])

@@ -329,6 +329,7 @@ def test_float32_gives_what_float64_gives(monkeypatch):
     reference(batch).loss.backward()
     for onednn in {False, torch.backends.mkldnn.is_available()}:
         monkeypatch.setattr(products, "onednn_is_faster", lambda onednn=onednn: onednn)
+        monkeypatch.setattr(products, "MIN_PRODUCTS", 1)
         joint = JointModel(tiny_model().float(), ObjectiveSet(ALL), tiny_model(seed=1).text_model.float()).eval()
         output = joint({name: value.float() if value.is_floating_point() else value for name, value in batch.items()})
         output.loss.backward()
