@@ -2,6 +2,7 @@
 # make test    install, then lint, types and the fast tests
 # make slow    the tests that take minutes
 # make lint    ruff and mypy only
+# make bench   the benchmarks at reduced size beside their peers; PUBLISHED=DIR is a checkout of the published code
 # make clean   remove .venv and caches
 #
 # PYTHON chooses the interpreter the environment is made from, VENV where it lies.
@@ -13,7 +14,11 @@ BIN := $(VENV)/bin
 # Two test processes on two cores: more threads in each of them only wait for one another.
 TEST_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 
-.PHONY: demo test slow lint clean
+PUBLISHED ?=
+# Benchmarks use the machine as it is: no variable of the tests' environment.
+RUN := $(BIN)/python -W ignore -m
+
+.PHONY: demo test slow lint bench clean
 .DELETE_ON_ERROR:
 
 $(VENV)/.created:
@@ -44,6 +49,19 @@ test: lint
 
 slow: $(VENV)/.installed-dev
 	$(TEST_ENV) $(BIN)/python -m pytest -m slow --durations=10 tests
+
+$(VENV)/.installed-peers: benchmarks/requirements.txt $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --no-deps -r benchmarks/requirements.txt
+	@touch $@
+
+# The peers' own model files are made on the way; about a quarter of an hour on two cores.
+bench: $(VENV)/.installed-peers
+	$(RUN) benchmarks.train_step --size shallow --repeats 3 $(if $(PUBLISHED),--peer $(PUBLISHED))
+	$(RUN) benchmarks.train_step --size shallow --repeats 3 --frozen-speech $(if $(PUBLISHED),--peer $(PUBLISHED))
+	$(RUN) benchmarks.translate --reduced
+	$(RUN) benchmarks.input_pipeline --clips 100 --repeats 1
+	$(RUN) benchmarks.scale --out runs/scale
+	$(RUN) benchmarks.startup
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

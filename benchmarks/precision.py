@@ -1,8 +1,8 @@
 """What each precision costs in BLEU and gains in time and memory: ``python -m benchmarks.precision``.
 
 demo     the shipped model on test sentences of the demo's world, which are made here: BLEU, and the time of decoding
-medium   a random model of the paper's Medium size, read from a checkpoint of half precision: time of 4 clips of 5.5 s
-         and 20 tokens each, size of the weights, and the peak memory of a process that loads it and translates
+medium   a random model of the paper's Medium size: time of 4 clips of 5.5 s and 20 tokens each, size of the weights,
+         and the peak memory of a process that loads it and translates
 
 The first row is torch's own float32, as the model is without ``with_precision``.
 """
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import resource
-import shutil
 import statistics
 import tempfile
 import time
@@ -23,8 +22,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import MBartConfig, WhisperConfig
 
+from benchmarks.translate_checkpoints import comsl_checkpoint
 from comsl.allocator import keep_freed_memory, limit_kernel_caches
 from comsl.data.audio import load_clip
 from comsl.data.manifest import load_manifest
@@ -35,7 +34,7 @@ from comsl.inference.clips import prepare_clip
 from comsl.inference.decode import DecodingOptions, decode_speech
 from comsl.inference.precision import check_precision, load_for_inference, packing_pays, weight_bytes
 from comsl.inference.translate import shipped_model
-from comsl.model import ComSLConfig, ComSLForConditionalGeneration, load_model
+from comsl.model import load_model
 
 OWN = "torch's float32"
 LANGUAGES = ("de", "es", "fr", "cy")
@@ -91,29 +90,6 @@ def demo(names: Sequence[str], rows: int, beam: int, repetitions: int, folder: P
     print(f"BLEU: {scores[0].signature}")
 
 
-def checkpoint(folder: Path) -> Path:
-    """Whisper medium's encoder and mBART-50 with two languages more, random, in half precision on disk."""
-    path = folder / "medium"
-    shipped = ComSLConfig.from_pretrained(shipped_model())
-    sizes = {f"{part}_{name}": n for part in ("encoder", "decoder") for name, n in (("ffn_dim", 4096),)}
-    heads = {"encoder_attention_heads": 16, "decoder_attention_heads": 16, "d_model": 1024, **sizes}
-    config = ComSLConfig(
-        speech_config=WhisperConfig(encoder_layers=24, num_mel_bins=80, **heads),
-        text_config=MBartConfig(
-            vocab_size=250_056, encoder_layers=12, decoder_layers=12, scale_embedding=True, **heads
-        ),
-        **{name: getattr(shipped, name) for name in ("languages", "pad_token_id", "eos_token_id", "mask_token_id")},
-        decoder_start_token_id=shipped.decoder_start_token_id,
-    )
-    torch.manual_seed(0)
-    model = ComSLForConditionalGeneration(config)
-    model.text_model.final_logits_bias[0, config.eos_token_id] = -1e4  # every hypothesis is as long as it may be
-    model.bfloat16().save_pretrained(path)
-    for file in shipped_model().glob("[tp]*.json"):  # tokenizer and processor
-        shutil.copy(file, path / file.name)
-    return path
-
-
 def measure(path: Path, name: str, beam: int, repetitions: int) -> dict[str, float]:
     """Seconds and bytes of one precision; in a process of its own, whose peak memory it is."""
     keep_freed_memory()  # both as comsl translate does
@@ -148,7 +124,7 @@ def medium(names: Sequence[str], beam: int, repetitions: int, folder: Path) -> N
     """Print time and memory of a random model of Medium size in each precision."""
     fresh = {"max_workers": 1, "mp_context": multiprocessing.get_context("spawn"), "max_tasks_per_child": 1}
     with ProcessPoolExecutor(**fresh) as pool:  # type: ignore[arg-type]
-        path = pool.submit(checkpoint, folder).result()
+        path = pool.submit(comsl_checkpoint, folder, "medium").result()
         results = {name: pool.submit(measure, path, name, beam, repetitions).result() for name in names}
     print(f"\nmedium: {CLIPS} clips of {SECONDS} s, {TOKENS} tokens, beam {beam}, median of {repetitions}")
     print(f"{'':16}  seconds  ratio   encoder  ratio   weights  peak memory   loading")

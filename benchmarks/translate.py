@@ -28,6 +28,7 @@ from typing import Any
 import torch
 
 from benchmarks import machine
+from benchmarks.models import MBART
 from benchmarks.translate_systems import (
     LONGEST,
     NEW_TOKENS,
@@ -149,7 +150,7 @@ def report(measured: Sequence[Measured], limit: float, minutes: float) -> None:
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.translate", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--size", choices=("medium", "small", "tiny"))
+    parser.add_argument("--size", choices=tuple(MBART))
     parser.add_argument(
         "--reduced", action="store_true", help="small models, few settings and clips: about 5 minutes on 2 cores"
     )

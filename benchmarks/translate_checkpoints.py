@@ -12,72 +12,26 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-from transformers import GenerationConfig, MBartConfig, WhisperConfig, WhisperForConditionalGeneration
+from transformers import GenerationConfig, WhisperForConditionalGeneration
 from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
+from benchmarks.models import build, mbart_config, whisper_config
 from comsl.inference.translate import shipped_model
 from comsl.model.configuration import ComSLConfig
 from comsl.model.modeling import ComSLForConditionalGeneration
 
-SPEECH_SIZES: dict[str, dict[str, int]] = {
-    "medium": {"d_model": 1024, "layers": 24, "heads": 16},
-    "small": {"d_model": 768, "layers": 12, "heads": 12},
-    "tiny": {"d_model": 384, "layers": 4, "heads": 6},
-}
-TEXT_SIZES: dict[str, dict[str, int]] = {
-    "medium": {"d_model": 1024, "layers": 12, "heads": 16, "vocabulary": 250_056},
-    "small": {"d_model": 768, "layers": 6, "heads": 12, "vocabulary": 250_056},
-    "tiny": {"d_model": 384, "layers": 2, "heads": 6, "vocabulary": 25_000},
-}
-WHISPER_TOKENS = 51_865
 END_OF_TEXT = 50_257
 """Whisper's multilingual vocabulary: pieces, then the end, the start, the languages and so on up to the timestamps."""
 NEVER = -1e4
 
 
-def whisper_config(size: str) -> WhisperConfig:
-    sizes = SPEECH_SIZES[size]
-    return WhisperConfig(
-        vocab_size=WHISPER_TOKENS,
-        num_mel_bins=80,
-        d_model=sizes["d_model"],
-        encoder_layers=sizes["layers"],
-        decoder_layers=sizes["layers"],
-        encoder_attention_heads=sizes["heads"],
-        decoder_attention_heads=sizes["heads"],
-        encoder_ffn_dim=4 * sizes["d_model"],
-        decoder_ffn_dim=4 * sizes["d_model"],
-        max_source_positions=1500,
-        max_target_positions=448,
-        pad_token_id=END_OF_TEXT,
-        bos_token_id=END_OF_TEXT,
-        eos_token_id=END_OF_TEXT,
-        decoder_start_token_id=END_OF_TEXT + 1,
-        suppress_tokens=None,
-        begin_suppress_tokens=None,
-    )
-
-
 def comsl_config(size: str) -> ComSLConfig:
-    """Sizes from above, tokens and languages of the shipped model, whose processor decodes the few ids it knows."""
-    text, shipped = TEXT_SIZES[size], ComSLConfig.from_pretrained(shipped_model())
-    text_config = MBartConfig(
-        vocab_size=text["vocabulary"],
-        d_model=text["d_model"],
-        encoder_layers=text["layers"],
-        decoder_layers=text["layers"],
-        encoder_attention_heads=text["heads"],
-        decoder_attention_heads=text["heads"],
-        encoder_ffn_dim=4 * text["d_model"],
-        decoder_ffn_dim=4 * text["d_model"],
-        max_position_embeddings=1024,
-        scale_embedding=True,
-    )
+    """Sizes of benchmarks.models, tokens and languages of the shipped model, whose processor decodes what it knows."""
+    shipped = ComSLConfig.from_pretrained(shipped_model())
     return ComSLConfig(
         speech_config=whisper_config(size),
-        text_config=text_config,
+        text_config=mbart_config(size),
         languages=shipped.languages,
         pad_token_id=shipped.pad_token_id,
         eos_token_id=shipped.eos_token_id,
@@ -90,8 +44,7 @@ def comsl_checkpoint(folder: Path, size: str) -> Path:
     """A directory that ``comsl translate --model`` takes."""
     path = folder / f"comsl-{size}"
     if not (path / "processor_config.json").exists():
-        torch.manual_seed(0)
-        model = ComSLForConditionalGeneration(comsl_config(size))
+        model = build(lambda: ComSLForConditionalGeneration(comsl_config(size)))
         model.text_model.final_logits_bias[0, model.config.eos_token_id] = NEVER
         model.save_pretrained(path)
         for file in shipped_model().iterdir():
@@ -104,8 +57,11 @@ def whisper_checkpoint(folder: Path, size: str) -> Path:
     """A directory that transformers' Whisper and CTranslate2's converter take."""
     path = folder / f"whisper-{size}"
     if not (path / "tokenizer.json").exists():
-        torch.manual_seed(0)
-        model = WhisperForConditionalGeneration(whisper_config(size))
+        config = whisper_config(size)
+        config.pad_token_id = config.bos_token_id = config.eos_token_id = END_OF_TEXT
+        config.decoder_start_token_id = END_OF_TEXT + 1
+        config.suppress_tokens = config.begin_suppress_tokens = None
+        model = build(lambda: WhisperForConditionalGeneration(config))
         first = END_OF_TEXT + 2
         after = first + len(LANGUAGES_OF_MEDIUM)
         model.generation_config = GenerationConfig(

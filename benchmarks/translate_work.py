@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.translate_checkpoints import SPEECH_SIZES, TEXT_SIZES
+from benchmarks.models import MBART, WHISPER
 from benchmarks.translate_systems import NEW_TOKENS, Cell, clips
 from comsl.data.constants import SAMPLE_RATE
 
@@ -12,7 +12,7 @@ def useful_flops(cell: Cell) -> float:
 
     Nothing of what is padded is counted, nor a position that is computed twice, nor what beams have in common.
     """
-    speech, text = SPEECH_SIZES[cell.size], TEXT_SIZES[cell.size]
+    speech, text = WHISPER[cell.size], MBART[cell.size]
     total = 0.0
     for waveform in clips(cell.clips):
         frames = len(waveform) / SAMPLE_RATE * 50

@@ -188,13 +188,15 @@ def _decode(
 ) -> dict[Pair, Tensor]:
     """The decoder's output [M, D] at the scored positions of every pair, from one run over the sequences of all."""
     assert encoded is not None  # every pair has a memory
-    ids, lengths, scored = [], [], {}
+    ids, lengths, places = [], [], []
     for _, target in pairs:
-        scored[target] = batch[target.labels] != IGNORED_LABEL
+        scored = batch[target.labels] != IGNORED_LABEL
+        position = torch.arange(scored.shape[1], device=scored.device)
         # Causal attention: behind the last scored position nothing is read, so nothing is computed.
-        places = torch.arange(1, scored[target].shape[1] + 1, device=scored[target].device)
-        lengths.append((scored[target] * places).amax(1).clamp_min(1))
-        ids.append(Spans.consecutive(lengths[-1]).packed(batch[target.decoder_inputs][:, : int(lengths[-1].max())]))
+        lengths.append((scored * (position + 1)).amax(1).clamp_min(1))
+        inputs = Spans.consecutive(lengths[-1])
+        ids.append(inputs.packed(batch[target.decoder_inputs][:, : inputs.longest]))
+        places.append((inputs.starts[:, None] + position)[scored])
     spans = Spans.consecutive(torch.cat(lengths))
     keys = [encoded.spans[memory] for memory, _ in pairs]
     hidden = run_decoder(
@@ -204,11 +206,8 @@ def _decode(
         encoded.states,
         Spans(torch.cat([key.starts for key in keys]), torch.cat([key.lengths for key in keys])),
     )
-    starts = spans.starts.view(len(pairs), -1)
-    return {
-        (memory, target): hidden[(starts[k][:, None] + torch.arange(scored[target].shape[1]))[scored[target]]]
-        for k, (memory, target) in enumerate(pairs)
-    }
+    of_pairs = hidden.split([len(tokens) for tokens in ids])
+    return {pair: states[place] for pair, states, place in zip(pairs, of_pairs, places, strict=True)}
 
 
 def _teacher_hidden(teacher: PreTrainedModel | None, batch: Batch) -> Tensor:
