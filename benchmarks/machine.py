@@ -26,6 +26,8 @@ def median_seconds(function: Callable[[], Any], repeats: int, warm_up: int = 1) 
     """Median wall time of `repeats` calls after `warm_up` that do not count."""
     for _ in range(warm_up):
         function()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -96,13 +98,14 @@ class PeakMemory:
     The kernel's own high-water mark would count what came before the block: the initialisation of the weights.
     """
 
-    def __init__(self, interval: float = 0.005) -> None:
+    def __init__(self, on_gpu: bool = False, interval: float = 0.005) -> None:
         self.bytes = 0
+        self._on_gpu = on_gpu
         self._interval = interval
         self._stop = threading.Event()
 
     def __enter__(self) -> PeakMemory:
-        if torch.cuda.is_available():
+        if self._on_gpu:
             torch.cuda.reset_peak_memory_stats()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
@@ -111,7 +114,7 @@ class PeakMemory:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
-        if torch.cuda.is_available():
+        if self._on_gpu:
             self.bytes = torch.cuda.max_memory_allocated()
 
     def _watch(self) -> None:

@@ -32,9 +32,10 @@ from comsl.errors import UsageError
 from comsl.inference import PRECISIONS, Precision
 from comsl.inference.clips import prepare_clip
 from comsl.inference.decode import DecodingOptions, decode_speech
-from comsl.inference.precision import check_precision, load_for_inference, packing_pays, weight_bytes
+from comsl.inference.precision import check_precision, load_for_inference, weight_bytes
 from comsl.inference.translate import shipped_model
 from comsl.model import load_model
+from comsl.model.products import onednn_is_faster
 
 OWN = "torch's float32"
 LANGUAGES = ("de", "es", "fr", "cy")
@@ -159,7 +160,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where speech and checkpoint are kept (default: a temporary one)")
     arguments = parser.parse_args()
     names = usable(arguments.precision)
-    kernels = "oneDNN's packed weights" if packing_pays() else "torch's own products, which are as fast here"
+    kernels = "oneDNN's packed weights" if onednn_is_faster() else "torch's own products, which are as fast here"
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}; float32 uses {kernels}")
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)

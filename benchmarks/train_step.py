@@ -89,7 +89,9 @@ def published(options: argparse.Namespace) -> tuple[nn.Module, Callable[[], Tens
     from benchmarks.published_code import published_batch, published_step
 
     model, loss = published_step(options.peer, options.size, options.frozen_speech, options.peer_attention)
-    content = published_batch(batch(options.utterances))
+    model.to(options.device)
+    here = {name: value.to(options.device) for name, value in batch(options.utterances).items()}
+    content = published_batch(here)
     return model, lambda: loss(content), {}
 
 
@@ -107,11 +109,12 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
     weights = sum(value.nbytes for value in {p.data_ptr(): p for p in model.parameters()}.values())
     gradients = sum(p.nbytes for p in model.parameters() if p.requires_grad)
-    before = resident_memory()
+    on_gpu = options.device != "cpu"
+    before = torch.cuda.memory_allocated() if on_gpu else resident_memory()
     with KeptForBackward(model) as kept:
         step()
     model.zero_grad(set_to_none=True)
-    with PeakMemory() as peak:
+    with PeakMemory(on_gpu) as peak:
         seconds = median_seconds(step, options.repeats, warm_up=0)
     rates.append((matrix_rate(dtype, options.device), best_rate(dtype, options.device)))
     rate, best = (sum(values) / 2 for values in zip(*rates, strict=True))

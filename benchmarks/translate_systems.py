@@ -90,10 +90,11 @@ def load(cell: Cell) -> Any:
 
 class ComSL:
     def __init__(self, cell: Cell) -> None:
-        from comsl.allocator import keep_freed_memory
+        from comsl.allocator import keep_freed_memory, limit_kernel_caches
         from comsl.inference.translate import Translator
 
-        keep_freed_memory()  # as the command does
+        keep_freed_memory()  # both as the command does
+        limit_kernel_caches()
         self.cell = cell
         self.translator = Translator.from_pretrained(checkpoint(cell), "cpu", precision=cell.precision)
 

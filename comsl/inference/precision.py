@@ -6,8 +6,8 @@ public way to keep such a weight (``torch.utils.mkldnn`` re-orders the input of 
 gains for the few rows of a decoder step; ``torch.compile`` needs a compiler and a minute): the operators below are the
 ones that compiled code calls.
 
-float32   the same results to rounding. Used where a short timing at the first call finds it faster than the library
-          that torch takes otherwise (MKL, which does not know every processor): ``packing_pays``.
+float32   the same results to rounding. Used on the processors that the library which torch takes otherwise (MKL) is
+          slow on: ``comsl.model.products.onednn_is_faster``.
 bfloat16  half the memory, three significant digits.
 int8      a quarter of the memory: each row of weights has a scale of its own, and so has each row of inputs (torch's
           ready-made dynamic quantisation takes one scale for all inputs of a call, which would make a sentence depend
@@ -17,7 +17,6 @@ Letters: M rows, K inputs and N outputs of a linear layer; V tokens, d width.
 """
 
 import functools
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -29,9 +28,7 @@ from torch import Tensor, nn
 from comsl.errors import ComSLError, UsageError
 from comsl.inference import Precision
 from comsl.model import load_model
-
-MIN_GAIN = 1.1
-"""By how much packed float32 weights have to be faster: they cost a copy of a tied embedding."""
+from comsl.model.products import TrainedLinear, onednn_is_faster
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -85,6 +82,8 @@ def with_precision(model: Model, precision: Precision) -> Model:
     device = next(model.parameters()).device
     check_precision(precision, device)
     model.eval().requires_grad_(False)
+    if hasattr(model, "sparse_lookups"):  # a setting of training, which reads the weights themselves
+        model.sparse_lookups = False  # type: ignore[assignment]
     if device.type != "cpu":
         return model.to(getattr(torch, precision))
     if precision == "int8":
@@ -92,7 +91,7 @@ def with_precision(model: Model, precision: Precision) -> Model:
         _replace_linears(model, QuantizedLinear)
         return _let_go_of_file(_cast(model, torch.float32))
     _cast(model, getattr(torch, precision))
-    if precision == "bfloat16" or (precision == "float32" and packing_pays()):
+    if precision == "bfloat16" or (precision == "float32" and _has_onednn() and onednn_is_faster()):
         _replace_linears(model, PackedLinear)
         _let_go_of_file(model)
     return model
@@ -109,7 +108,10 @@ def check_precision(precision: str, device: torch.device) -> None:
     if precision == "int8" and not _has_onednn():
         raise PrecisionError(f"int8 needs oneDNN, which torch {torch.__version__} was built without here: use float32")
     kinds = {"bfloat16": "_is_mkldnn_bf16_supported", "float16": "_is_mkldnn_fp16_supported"}
-    if precision in kinds and not (_has_onednn() and getattr(torch.ops.mkldnn, kinds[precision])()):
+    able = torch.cpu.get_capabilities()
+    emulated = precision == "bfloat16" and able.get("architecture") == "x86_64"
+    emulated = emulated and not (able.get("avx512_bf16") or able.get("amx_bf16"))
+    if precision in kinds and (emulated or not (_has_onednn() and getattr(torch.ops.mkldnn, kinds[precision])())):
         other = "float32 or int8" if precision == "bfloat16" else "float32, bfloat16 or int8"
         raise PrecisionError(f"this CPU has no {precision} arithmetic and would be slower with it: use {other}")
 
@@ -118,38 +120,6 @@ def weight_bytes(model: nn.Module) -> int:
     """Bytes of all weights, a shared one counted once."""
     packed = sum(module.size for module in model.modules() if isinstance(module, _Packed))
     return packed + _bytes(*model.parameters(), *model.buffers())
-
-
-@functools.cache
-def packing_pays() -> bool:
-    """Whether this processor multiplies float32 faster with packed weights: timed, for a tenth of a second, once.
-
-    A processor's name would say less: it depends on the library torch was built with, on the number of threads and on
-    what MKL knows of the processor.
-    """
-    if not _has_onednn():
-        return False
-    layer = nn.Linear(1024, 1024, bias=False, device="meta").to_empty(device="cpu")
-    nn.init.constant_(layer.weight, 0.01)
-    packed = PackedLinear(layer)
-    seconds = {layer: 0.0, packed: 0.0}
-    with torch.no_grad():
-        for rows in (4, 256):  # a step of the decoder, an utterance in the encoder
-            inputs = torch.full((rows, 1024), 0.01)
-            for module in seconds:
-                seconds[module] += _fastest(functools.partial(module, inputs))
-    return seconds[layer] > MIN_GAIN * seconds[packed]
-
-
-def _fastest(call: Callable[[], object], tries: int = 7) -> float:
-    """Seconds of the fastest of some calls, the first (which sets things up) left out."""
-    call()
-    times = []
-    for _ in range(tries):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return min(times)
 
 
 @functools.cache
@@ -278,7 +248,7 @@ def _quantize_embeddings(model: Any) -> None:
 def _replace_linears(model: nn.Module, kind: Callable[[nn.Linear], nn.Module]) -> None:
     def new(parent: nn.Module, child: nn.Module) -> nn.Module | None:
         # WavLM's attention reads the weights of its layers itself.
-        fit = type(child) is nn.Linear and type(parent).__name__ != "WavLMAttention"
+        fit = type(child) in (nn.Linear, TrainedLinear) and type(parent).__name__ != "WavLMAttention"
         return kind(child) if fit else None  # type: ignore[arg-type]
 
     _replace(model, new)

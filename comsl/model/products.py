@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 MIN_PRODUCTS = 1 << 26
@@ -59,16 +60,19 @@ def speed_up_linears(model: nn.Module) -> None:
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(inputs, weight)
+        to_inputs, to_weight, _ = ctx.needs_input_grad
+        ctx.shape = inputs.shape
+        ctx.save_for_backward(inputs if to_weight else None, weight if to_inputs else None)
         return torch.ops.mkldnn._linear_pointwise(inputs, weight, bias, "none", [], "")
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         inputs, weight = ctx.saved_tensors
         rows = gradient.flatten(0, -2)
         to_inputs, to_weight, to_bias = ctx.needs_input_grad
         return (
-            product(rows, weight.T).view(inputs.shape) if to_inputs else None,
+            product(rows, weight.T).view(ctx.shape) if to_inputs else None,
             product(rows.T, inputs.flatten(0, -2).T) if to_weight else None,
             rows.sum(0) if to_bias else None,
         )

@@ -73,7 +73,9 @@ class JointModel(nn.Module):
         # fill a gigabyte of its own with zeros.
         stacks = (model.text_encoder, model.text_decoder)
         tied = all(stack.embed_tokens.weight is model.output_weight for stack in stacks)
-        model.sparse_lookups = tied and bool(objectives.reads.pairs)
+        # (A pair whose objective has weight 0 is computed for the log and sends no gradient.)
+        scored = any(objective.reads().pairs and getattr(objective, "weight", 0) for objective in objectives)
+        model.sparse_lookups = tied and scored
         speed_up_linears(self)
         self.train(model.training)
 

@@ -19,13 +19,14 @@ from comsl.inference.precision import (
     QuantizedLinear,
     check_precision,
     load_for_inference,
-    packing_pays,
     quantize_rows,
     weight_bytes,
     weight_levels,
     with_precision,
 )
-from comsl.model import ComSLForConditionalGeneration, compose
+from comsl.inference.translate import shipped_model
+from comsl.model import ComSLForConditionalGeneration, compose, load_model
+from comsl.model.products import speed_up_linears
 from tests import tiny
 
 CPU = torch.device("cpu")
@@ -121,7 +122,7 @@ def test_every_family_in_every_precision(family: str, text: str, precision: Any,
     model, processor = compose(*parts)
     expected = logits(model.eval(), processor)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("comsl.inference.precision.packing_pays", lambda: True)
+        patch.setattr("comsl.inference.precision.onednn_is_faster", lambda: True)
         assert with_precision(model, precision) is model
     assert isinstance(model.text_model.lm_head, QuantizedLinear if precision == "int8" else PackedLinear)
     error = (logits(model, processor) - expected).norm() / expected.norm()
@@ -185,16 +186,28 @@ def test_a_torch_without_the_operators_is_spoken_about(monkeypatch: pytest.Monke
     from comsl.inference import precision
 
     monkeypatch.setattr(precision, "_has", lambda group, name: group != "onednn")
-    for function in (precision._has_onednn, packing_pays):
-        function.cache_clear()
+    precision._has_onednn.cache_clear()
     try:
-        with pytest.warns(UserWarning, match=r"no operator onednn\.qlinear_prepack"):
-            assert not packing_pays()
-        with pytest.raises(PrecisionError, match="int8 needs oneDNN"):
+        with (
+            pytest.warns(UserWarning, match=r"no operator onednn\.qlinear_prepack"),
+            pytest.raises(PrecisionError, match="int8 needs oneDNN"),
+        ):
             check_precision("int8", CPU)
     finally:
-        for function in (precision._has_onednn, packing_pays):
-            function.cache_clear()
+        precision._has_onednn.cache_clear()
+
+
+def test_a_model_that_was_trained_before_is_quantised_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training leaves other classes of linear layers and sparse lookups behind."""
+    monkeypatch.setattr("comsl.model.products.onednn_is_faster", lambda: True)
+    model, _ = load_model(shipped_model())
+    ids = torch.tensor([[5, 6, 7]])
+    before = model.encode(input_ids=ids).last_hidden_state
+    speed_up_linears(model)
+    model.sparse_lookups = True
+    after = with_precision(model, "int8").encode(input_ids=ids).last_hidden_state
+    assert not any(isinstance(module, torch.nn.Linear) for module in model.modules())
+    assert (after - before).norm() < 0.05 * before.norm()
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="Linux says what is mapped")

@@ -234,6 +234,13 @@ def test_lookups_in_a_tied_embedding_make_no_gradient_of_its_size():
     torch.testing.assert_close(weight.grad, plain.model.output_weight.grad, rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.parametrize("settings", [{"asr": {"weight": 0}, "erm": {"layer": 1}}, {"asr": {"weight": 0}, "ctc": True}])
+def test_no_gradient_is_sparse_where_only_objectives_without_weight_read_the_vocabulary(settings):
+    joint = joint_model(settings)
+    joint(collate(UTTERANCES)).loss.backward()
+    assert not any(p.grad is not None and p.grad.is_sparse for p in joint.parameters())
+
+
 def test_the_teacher_stays_in_evaluation_mode_and_is_not_trained():
     joint = joint_model().train()
     assert joint.model.training
