@@ -16,7 +16,7 @@ TEST_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 
 PUBLISHED ?=
 # Benchmarks use the machine as it is: no variable of the tests' environment.
-RUN := $(BIN)/python -W ignore -m
+RUN := HF_HUB_DISABLE_PROGRESS_BARS=1 $(BIN)/python -W ignore -m
 
 .PHONY: demo test slow lint bench clean
 .DELETE_ON_ERROR:
