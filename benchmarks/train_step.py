@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.batches import made_batch
 from benchmarks.flops import batch_lengths, step_flops
 from benchmarks.machine import (
     KeptForBackward,
@@ -34,42 +35,16 @@ from benchmarks.machine import (
     resident_memory,
     run_child,
 )
-from benchmarks.models import LANGUAGES, MASK, MBART, composite, text_model
+from benchmarks.models import MBART, composite, text_model
 from comsl.objectives import JointModel, ObjectiveSet
 
 OBJECTIVES = dict.fromkeys(("asr", "st", "mt", "ddm", "mtp", "stm", "erm"), True)
 SECONDS = {2: (4.0, 7.0), 8: (3.0, 4.0, 4.5, 5.0, 5.5, 6.5, 7.5, 8.0)}
 """Utterances -> their lengths: 5.5 seconds on average."""
-TOKENS = 16
-"""Of each text, language and end included."""
 
 
 def batch(utterances: int) -> dict[str, Tensor]:
-    """What the collator makes of so many utterances, with random content."""
-    generator = torch.Generator().manual_seed(0)
-    frames = torch.tensor([round(100 * seconds) for seconds in SECONDS[utterances]])
-    mask = (torch.arange(int(frames.max())) < frames[:, None]).long()
-    language = torch.full((utterances, 1), LANGUAGES["de"])
-    english = torch.full((utterances, 1), LANGUAGES["en"])
-    end, ignored = torch.full((utterances, 1), 2), torch.full((utterances, 1), -100)
-    source, target = (torch.randint(4, 250000, (utterances, TOKENS - 2), generator=generator) for _ in range(2))
-    masked = torch.zeros(utterances, TOKENS, dtype=torch.bool)
-    masked[:, 3::7] = True
-    transcript_ids = torch.cat([language, source, end], 1)
-    labels = torch.cat([ignored, source, end], 1)
-    return {
-        "input_features": torch.randn(utterances, 80, mask.shape[1], generator=generator),
-        "attention_mask": mask,
-        "source_language_ids": language[:, 0],
-        "transcript_ids": transcript_ids,
-        "transcript_mask": torch.ones_like(transcript_ids),
-        "masked_transcript_ids": transcript_ids.masked_fill(masked, MASK),
-        "transcript_decoder_input_ids": torch.cat([end, language, source], 1),
-        "transcript_labels": labels,
-        "mtp_labels": labels.masked_fill(~masked, -100),
-        "translation_decoder_input_ids": torch.cat([end, english, target], 1),
-        "translation_labels": torch.cat([ignored, target, end], 1),
-    }
+    return made_batch(torch.tensor([round(100 * seconds) for seconds in SECONDS[utterances]]))
 
 
 def ours(options: argparse.Namespace) -> tuple[nn.Module, Callable[[], Tensor], dict[str, Any]]:
@@ -136,7 +111,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer", type=Path, help="checkout of the published ComSL code; without it ours alone is run")
     parser.add_argument("--peer-attention", default="eager", choices=("eager", "sdpa"))
-    parser.add_argument("--size", default="medium", choices=tuple(MBART))
+    deep = tuple(size for size, shape in MBART.items() if shape["layers"] >= 4)  # erm compares the fourth layer
+    parser.add_argument("--size", default="medium", choices=deep)
     parser.add_argument("--utterances", type=int, default=2, choices=tuple(SECONDS))
     parser.add_argument("--frozen-speech", action="store_true", help="as in the first epochs")
     parser.add_argument("--checkpointing", action="store_true", help="ours: compute activations again in the backward")

@@ -19,15 +19,14 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from benchmarks.batches import made_batch
 from benchmarks.flops import batch_lengths, step_flops
 from benchmarks.machine import PeakMemory, matrix_rate, median_seconds, resident_memory, run_child
-from benchmarks.models import LANGUAGES, composite, text_model
+from benchmarks.models import composite, text_model
 from comsl.objectives import JointModel, ObjectiveSet
 
 OBJECTIVES = dict.fromkeys(("asr", "st", "mt", "ddm", "mtp", "stm"), True)
 """And erm, whose layer the smallest model lacks."""
-TOKENS = 16
-"""Of each text, language and end included."""
 MEAN_SECONDS = 5.5
 
 
@@ -44,31 +43,10 @@ class Step:
     repeats: int = 3
 
 
-def made_batch(utterances: int, vocabulary: int, seed: int = 0) -> dict[str, Tensor]:
-    """What the collator makes of utterances of 3 to 8 seconds, with random content."""
-    generator = torch.Generator().manual_seed(seed)
+def frames_of(utterances: int) -> Tensor:
+    """Mel frames [B] of utterances of 3 to 8 seconds."""
     seconds = torch.linspace(3, 8, utterances) if utterances > 1 else torch.tensor([MEAN_SECONDS])
-    frames = (100 * seconds).long()
-    language = torch.full((utterances, 1), min(LANGUAGES["de"], vocabulary - 2))
-    end, ignored = torch.full((utterances, 1), 2), torch.full((utterances, 1), -100)
-    source, target = (torch.randint(4, vocabulary - 4, (utterances, TOKENS - 2), generator=generator) for _ in "st")
-    masked = torch.zeros(utterances, TOKENS, dtype=torch.bool)
-    masked[:, 3::7] = True
-    transcript = torch.cat([language, source, end], 1)
-    labels = torch.cat([ignored, source, end], 1)
-    return {
-        "input_features": torch.randn(utterances, 80, int(frames.max()), generator=generator),
-        "attention_mask": (torch.arange(int(frames.max())) < frames[:, None]).long(),
-        "source_language_ids": language[:, 0],
-        "transcript_ids": transcript,
-        "transcript_mask": torch.ones_like(transcript),
-        "masked_transcript_ids": transcript.masked_fill(masked, vocabulary - 3),
-        "transcript_decoder_input_ids": torch.cat([end, language, source], 1),
-        "transcript_labels": labels,
-        "mtp_labels": labels.masked_fill(~masked, -100),
-        "translation_decoder_input_ids": torch.cat([end, language + 1, target], 1),
-        "translation_labels": torch.cat([ignored, target, end], 1),
-    }
+    return (100 * seconds).long()
 
 
 def measure(step: Step, rank: int = 0, meeting_point: str = "") -> dict[str, Any]:
@@ -85,7 +63,7 @@ def measure(step: Step, rank: int = 0, meeting_point: str = "") -> dict[str, Any
             "gloo", init_method=f"file://{meeting_point}", rank=rank, world_size=step.processes
         )
         joint = DistributedDataParallel(joint, gradient_as_bucket_view=True)
-    batch = made_batch(step.utterances, step.vocabulary, rank)
+    batch = made_batch(frames_of(step.utterances), step.vocabulary, rank)
 
     def run() -> None:
         joint(batch).loss.backward()

@@ -171,7 +171,7 @@ def run_encoder(encoder: Any, embeds: Tensor, spans: Spans, record: frozenset[in
     hidden = _with_positions(encoder, embeds, spans)
     recorded = {}
     for number, layer in enumerate(encoder.layers, 1):
-        if not _dropped(encoder):
+        if not dropped(encoder):
             hidden = layer(hidden, mask)
         if number in record:
             recorded[number] = hidden[0]
@@ -195,7 +195,7 @@ def run_decoder(decoder: Any, embeds: Tensor, spans: Spans, memory: Tensor, keys
     mask, cross_mask = PackedMask.within(spans, causal=True), PackedMask(spans, keys)
     hidden = _with_positions(decoder, embeds, spans)
     for layer in decoder.layers:
-        if not _dropped(decoder):
+        if not dropped(decoder):
             hidden = layer(hidden, mask, memory[None], encoder_attention_mask=cross_mask, use_cache=False)
     return decoder.layer_norm(hidden)[0]
 
@@ -212,6 +212,6 @@ def _with_positions(stack: Any, embeds: Tensor, spans: Spans) -> Tensor:
     return nn.functional.dropout(hidden, p=stack.dropout, training=stack.training)
 
 
-def _dropped(stack: Any) -> bool:
+def dropped(stack: Any) -> bool:
     """LayerDrop: whether this layer is skipped this time."""
     return stack.training and stack.layerdrop > 0.0 and bool(torch.rand([]) < stack.layerdrop)

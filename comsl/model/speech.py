@@ -17,7 +17,7 @@ from comsl.errors import ComSLError
 
 from .adapter import length_mask
 from .configuration import ComSLConfig
-from .packing import PackedMask, Spans, accept_packed
+from .packing import PackedMask, Spans, accept_packed, dropped
 
 WAVEFORM_MODELS = ("wav2vec2", "hubert", "wavlm")
 SUPPORTED_MODELS = ("whisper", *WAVEFORM_MODELS, "wav2vec2-bert")
@@ -104,9 +104,8 @@ class SpeechEncoder(nn.Module):
         accept_packed(encoder)
         mask = PackedMask.within(spans)
         for layer in encoder.layers:
-            if self.training and encoder.layerdrop > 0.0 and torch.rand([]) < encoder.layerdrop:
-                continue
-            hidden = layer(hidden, mask)
+            if not dropped(encoder):
+                hidden = layer(hidden, mask)
         return spans.padded(encoder.layer_norm(hidden)[0]), frames
 
     def _waveform(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

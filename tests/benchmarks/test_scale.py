@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.batches import made_batch
 from benchmarks.flops import Lengths, batch_lengths
 from benchmarks.scale.manifests import STAGES, measure, write_rows
 from benchmarks.scale.prediction import Assumptions, predict
-from benchmarks.scale.steps import made_batch
+from benchmarks.scale.steps import frames_of
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
@@ -22,7 +23,7 @@ def test_a_manifest_goes_through_every_stage(tmp_path: Path, suffix: str) -> Non
 
 
 def test_made_batches_have_the_lengths_that_they_say() -> None:
-    batch = made_batch(3, vocabulary=500)
+    batch = made_batch(frames_of(3), vocabulary=500)
     masked = 2  # of places 1 to 14: 3 and 10
     assert batch_lengths(batch) == [Lengths(frames, 16, 16, masked) for frames in (300, 550, 800)]
     assert batch["input_features"].shape == (3, 80, 800)
