@@ -110,9 +110,11 @@ def _prepare(arguments: argparse.Namespace) -> int:
 def _train(arguments: argparse.Namespace) -> int:
     limit_kernel_caches()
     from comsl.training.configuration import load_configuration
+    from comsl.training.distributed import disconnect
     from comsl.training.run import train
 
     train(load_configuration(arguments.recipe, overrides_of(arguments)))
+    disconnect()
     return 0
 
 

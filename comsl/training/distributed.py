@@ -30,5 +30,13 @@ def barrier() -> None:
     all_objects(None)
 
 
+def disconnect() -> None:
+    """The last thing that a process of a finished training does: a connection that Python's exit tears down instead
+    may abort the process, and the launcher then reports a training as failed that was not."""
+    if _connected():
+        barrier()
+        dist.destroy_process_group()
+
+
 def _connected() -> bool:
     return dist.is_available() and dist.is_initialized()
