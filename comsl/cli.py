@@ -358,6 +358,34 @@ def _demo(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _pseudo_label(arguments: argparse.Namespace) -> int:
+    from comsl.inference.decode import DecodingOptions
+    from comsl.pseudo_labels.filters import Filters
+    from comsl.pseudo_labels.label import Labelling, pseudo_label
+    from comsl.pseudo_labels.sources import held_out_of, source_of
+
+    keep_freed_memory()
+    limit_kernel_caches()
+    names = ("max_length_ratio", "max_repeats", "min_score", "max_seconds", "identify_language")
+    filters = Filters(**{name: getattr(arguments, name) for name in names})
+    _check_folder(arguments.out)
+    _hide_library_bars()
+    held_out = held_out_of(arguments.covost_manifests, arguments.held_out)
+    source = source_of(arguments.common_voice, arguments.manifest, arguments)
+    labelling = Labelling(
+        arguments.model,
+        held_out,
+        {},
+        target=arguments.target,
+        options=DecodingOptions(beam=arguments.beam, batch_size=arguments.batch_size),
+        filters=filters,
+        device=_device(arguments),
+        precision=arguments.precision,
+    )
+    pseudo_label(source, labelling, arguments.out)
+    return 0
+
+
 HANDLERS: dict[str, Callable[[argparse.Namespace], int]] = {
     "translate": _translate,
     "compose": _compose,
@@ -367,4 +395,5 @@ HANDLERS: dict[str, Callable[[argparse.Namespace], int]] = {
     "evaluate": _evaluate,
     "compare": _compare,
     "demo": _demo,
+    "pseudo-label": _pseudo_label,
 }

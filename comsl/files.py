@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,6 +30,15 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         temporary.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
         sync(temporary)
     sync(path.parent)
+
+
+def sha256_of_files(files: Iterable[Path]) -> str | None:
+    """Over the digests of the files' contents, in their order; None where there is none."""
+    digest, count = hashlib.sha256(), 0
+    for count, file in enumerate(files, start=1):
+        with file.open("rb") as content:
+            digest.update(hashlib.file_digest(content, "sha256").digest())
+    return digest.hexdigest() if count else None
 
 
 def sync(path: str | Path) -> None:
