@@ -1,8 +1,9 @@
 """New, random parts for languages and machines that no public checkpoint suits.
 
 A Whisper-class or conformer speech part and an mBART-class text part of any size, with a sentencepiece vocabulary
-learnt from the texts at hand, saved in transformers' own formats: whatever loads openai/whisper-*, facebook/w2v-bert-2.0 and
-facebook/mbart-large-50-* loads these. ``comsl compose`` takes them like any other part; a recipe then trains them.
+learnt from the texts at hand, saved in transformers' own formats: whatever loads openai/whisper-*,
+facebook/w2v-bert-2.0 and facebook/mbart-large-50-* loads these. ``comsl compose`` takes them like any other part; a
+recipe then trains them.
 """
 
 from __future__ import annotations
