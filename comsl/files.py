@@ -34,11 +34,11 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 def sha256_of_files(files: Iterable[Path]) -> str | None:
     """Over the digests of the files' contents, in their order; None where there is none."""
-    digest, count = hashlib.sha256(), 0
-    for count, file in enumerate(files, start=1):
+    digests = []
+    for file in files:
         with file.open("rb") as content:
-            digest.update(hashlib.file_digest(content, "sha256").digest())
-    return digest.hexdigest() if count else None
+            digests.append(hashlib.file_digest(content, "sha256").digest())
+    return hashlib.sha256(b"".join(digests)).hexdigest() if digests else None
 
 
 def sync(path: str | Path) -> None:

@@ -1,4 +1,4 @@
-"""Where transcribed rows come from."""
+"""Where transcribed rows come from, and what they are checked against."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import pyarrow.compute as pc
 from comsl.data.manifest import load_manifest
 from comsl.errors import UsageError
 from comsl.languages import get_language
+from comsl.progress import console
+from comsl.pseudo_labels.held_out import HeldOut, covost_manifests
 from comsl.pseudo_labels.label import Source
 from comsl.pseudo_labels.shards import Row
 
@@ -49,3 +51,21 @@ def from_manifests(paths: Sequence[Path], languages: Sequence[str] | None = None
             yield from block.filter(pc.equal(block.column("source_language"), language)).to_pylist()
 
     return {language: functools.partial(rows, language) for language in wanted}
+
+
+def read_held_out(covost: Path | None, further: Sequence[Path]) -> tuple[HeldOut, dict[str, list[str]]]:
+    """What must not be labelled, and the manifests that say so.
+
+    Args:
+        covost: folder that ``comsl prepare covost2`` wrote.
+        further: manifests of dev and test sets.
+
+    Raises:
+        UsageError: the folder holds none. ManifestError: a manifest that cannot be used.
+    """
+    held_out, translated = ([], []) if covost is None else covost_manifests(covost)
+    held_out = [*held_out, *further]
+    if not held_out:
+        console.print("no dev or test set was named (--held-out): nothing is checked for leaks", markup=False)
+    described = {"held_out": list(map(str, held_out)), "translated": list(map(str, translated))}
+    return HeldOut.read(held_out, translated), described

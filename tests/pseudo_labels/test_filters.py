@@ -84,7 +84,9 @@ def test_repeats(text: str, language: str, most: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "setting", [{"max_length_ratio": 0.5}, {"max_repeats": -1}, {"max_seconds": 0.0}], ids=lambda setting: next(iter(setting))
+    "setting",
+    [{"max_length_ratio": 0.5}, {"max_repeats": -1}, {"max_seconds": 0.0}],
+    ids=lambda setting: next(iter(setting)),
 )
 def test_bounds_that_make_no_sense(setting: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="--" + next(iter(setting)).replace("_", "-")):
@@ -93,7 +95,9 @@ def test_bounds_that_make_no_sense(setting: dict[str, Any]) -> None:
 
 @pytest.fixture
 def held_out(tmp_path: Path) -> HeldOut:
-    def row(name: str, source: str, target: str, source_language: str = "de", target_language: str = "en") -> dict[str, Any]:
+    def row(
+        name: str, source: str, target: str, source_language: str = "de", target_language: str = "en"
+    ) -> dict[str, Any]:
         return {
             "id": name,
             "audio": f"clips/{name}.mp3",

@@ -12,6 +12,7 @@ import pytest
 import soundfile
 
 import comsl.demo
+from comsl import cli
 from comsl.data.manifest import load_manifest, write_manifest
 from comsl.demo.grammar import generate
 from comsl.errors import ComSLError, UsageError
@@ -57,7 +58,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def run(world: Path, out: Path, *, filters: Filters = KEPT, languages: list[str] | None = None) -> dict[str, Any] | None:
+def run(
+    world: Path, out: Path, *, filters: Filters = KEPT, languages: list[str] | None = None
+) -> dict[str, Any] | None:
     labelling = Labelling(
         str(MODEL),
         HeldOut.read([world / "test.jsonl"]),
@@ -182,7 +185,9 @@ def same(out: Path, reference: Path) -> bool:
     return content(out) == content(reference)
 
 
-def test_other_decoding_begins_anew(world: Path, labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_decoding_begins_anew(
+    world: Path, labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "other"
     shutil.copytree(labelled, out)
     labelling = Labelling(str(MODEL), HeldOut(), {}, options=DecodingOptions(beam=1), device="cpu")
@@ -202,3 +207,40 @@ def test_languages_that_are_not_there(world: Path, tmp_path: Path) -> None:
     labelling = Labelling(str(MODEL), HeldOut(), {}, target="tr", device="cpu")
     with pytest.raises(ComSLError, match="tr"):
         pseudo_label(from_manifests([world / "rows.jsonl"]), labelling, tmp_path / "out")
+
+
+def test_the_command(world: Path, labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [
+        "pseudo-label",
+        "--model",
+        str(MODEL),
+        "--manifest",
+        str(world / "rows.jsonl"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    words += ["--held-out", str(world / "test.jsonl"), "--beam", "2", "--max-repeats", "0", "--max-length-ratio", "0"]
+    assert cli.main([*words, "--min-score=-inf", "--device", "cpu"]) == 0
+    for direction in ("de_en", "fr_en"):
+        made, expected = (load_manifest(folder / direction / "train.jsonl") for folder in (tmp_path / "out", labelled))
+        assert made["translation"] == expected["translation"]
+    assert "left-out" not in capsys.readouterr().err
+    assert cli.main([*words[:-2], "--max-repeats", "-1"]) == 2
+    assert "--max-repeats -1" in capsys.readouterr().err
+    assert cli.main([*words, "--languages", "es"]) == 2
+    assert "no row of" in capsys.readouterr().err
+
+
+def test_without_held_out_sets_a_line_says_so(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [
+        "--manifest",
+        str(world / "rows.jsonl"),
+        "--out",
+        str(tmp_path / "out"),
+        "--languages",
+        "fr",
+        "--beam",
+        "1",
+    ]
+    assert cli.main(["pseudo-label", "--model", str(MODEL), *words]) == 0
+    assert "nothing is checked for leaks" in capsys.readouterr().err
