@@ -22,7 +22,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="comsl",
         description="Speech translation composed of a pretrained speech model and a pretrained text model.",
         epilog="comsl COMMAND --help explains a command and shows an example.",
-        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=18),
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=16),
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"comsl {__version__}")

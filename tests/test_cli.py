@@ -38,7 +38,8 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         cli.main(["--help"])
     assert caught.value.code == 0
     text = capsys.readouterr().out
-    assert all(f"    {command} " in text for command in COMMANDS)
+    words = {line.split()[0] for line in text.splitlines() if line.startswith("    ") and line[4:5].strip()}
+    assert words >= set(COMMANDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
