@@ -59,7 +59,16 @@ class FrozenDistribution:
         return replace(self, hidden=self.hidden.to(dtype), weight=self.weight.to(dtype))
 
     def chunk(self, part: slice) -> Chunk:
-        return _Whole(log_probabilities(self.hidden[part], self.weight, self.bias).exp_())
+        return _Whole(self._probs(part))
+
+    def top(self, k: int, at_once: int) -> TopDistribution:
+        """Its k likeliest tokens, likeliest first, computed for ``at_once`` positions at a time."""
+        parts = [slice(start, start + at_once) for start in range(0, len(self.hidden), at_once)]
+        found = [self._probs(part).topk(k) for part in parts]
+        return TopDistribution(torch.cat([top.indices for top in found]), torch.cat([top.values for top in found]))
+
+    def _probs(self, part: slice) -> Tensor:
+        return log_probabilities(self.hidden[part], self.weight, self.bias).exp_()
 
 
 @dataclass(frozen=True)
