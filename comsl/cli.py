@@ -91,6 +91,10 @@ def _file_trouble(error: OSError, arguments: argparse.Namespace) -> str:
 
 
 def _prepare(arguments: argparse.Namespace) -> int:
+    return {"mboshi": _prepare_mboshi, "covost2": _prepare_covost2}[arguments.corpus](arguments)
+
+
+def _prepare_mboshi(arguments: argparse.Namespace) -> int:
     from comsl.data.corpora import mboshi
 
     summary = mboshi.prepare(arguments.root, arguments.out)
@@ -98,6 +102,29 @@ def _prepare(arguments: argparse.Namespace) -> int:
     if dropped:
         _complain(f"{dropped} utterances were left out; {arguments.out / 'prepare.json'} says why, one by one")
     return 1 if dropped else 0
+
+
+def _prepare_covost2(arguments: argparse.Namespace) -> int:
+    from comsl.data.corpora.covost2.audit import Limits
+    from comsl.data.corpora.covost2.prepare import prepare
+
+    _check_folder(arguments.out)
+    result = prepare(
+        arguments.covost,
+        arguments.common_voice,
+        arguments.out,
+        arguments.languages,
+        arguments.direction,
+        Limits(arguments.min_duration, arguments.max_duration, arguments.outlier_score),
+        arguments.workers,
+        arguments.partial,
+    )
+    for line in result.errors:
+        _complain(line)
+    if result.losses and arguments.strict:
+        _complain(f"--strict: {result.losses} rows are lost or fail; {result.page} says which")
+    print(result.page)
+    return 1 if result.errors or (result.losses and arguments.strict) else 0
 
 
 def _train(arguments: argparse.Namespace) -> int:
