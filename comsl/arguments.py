@@ -195,10 +195,46 @@ def _add_prepare(command: Command) -> None:
         "prepare",
         "turn a corpus into manifests",
         "comsl prepare mboshi --root mboshi-french-parallel-corpus --out data/mboshi",
+        "comsl prepare multi30k-speech --root multi30k-dataset --out data/multi30k-speech",
     )
-    parser.add_argument("corpus", choices=("mboshi",), help="mboshi: Mboshi speech, French translations (4.4 hours)")
+    corpora = parser.add_subparsers(dest="corpus", metavar="CORPUS", required=True)
+
+    def corpus(name: str, text: str) -> argparse.ArgumentParser:
+        return corpora.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False)
+
+    _add_prepare_mboshi(corpus)
+    _add_prepare_multi30k_speech(corpus)
+
+
+def _add_places(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", required=True, type=Path, metavar="DIR", help="where the corpus lies")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where the manifests go")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of every error")
+
+
+def _add_prepare_mboshi(corpus: Command) -> None:
+    _add_places(corpus("mboshi", "Mboshi speech, French translations (4.4 hours)"))
+
+
+def _add_prepare_multi30k_speech(corpus: Command) -> None:
+    parser = corpus(
+        "multi30k-speech",
+        "Multi30k's descriptions of pictures spoken by espeak-ng, German, French and Czech into English",
+    )
+    _add_places(parser)
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of sentences and voices (default 0)")
+    parser.add_argument(
+        "--hours-limit",
+        type=float,
+        default=14.0,
+        metavar="X",
+        help="of training speech: what 12,000 triples (about 12 hours) leave of it goes to further transcribed clips "
+        "(default 14)",
+    )
+    parser.add_argument(
+        "--scale", type=float, default=1.0, metavar="X", help="share of everything, to try things out (default 1)"
+    )
+    parser.add_argument("--workers", type=_positive, default=2, metavar="N", help="processes that speak (default 2)")
 
 
 def _add_train(command: Command) -> None:

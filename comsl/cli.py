@@ -88,6 +88,10 @@ def _file_trouble(error: OSError, arguments: argparse.Namespace) -> str:
 
 
 def _prepare(arguments: argparse.Namespace) -> int:
+    return PREPARERS[arguments.corpus](arguments)
+
+
+def _prepare_mboshi(arguments: argparse.Namespace) -> int:
     from comsl.data.corpora import mboshi
 
     summary = mboshi.prepare(arguments.root, arguments.out)
@@ -95,6 +99,21 @@ def _prepare(arguments: argparse.Namespace) -> int:
     if dropped:
         _complain(f"{dropped} utterances were left out; {arguments.out / 'prepare.json'} says why, one by one")
     return 1 if dropped else 0
+
+
+def _prepare_multi30k_speech(arguments: argparse.Namespace) -> int:
+    from comsl.demo.multi30k_speech import prepare
+
+    _check_folder(arguments.out)
+    prepare(
+        arguments.root,
+        arguments.out,
+        hours_limit=arguments.hours_limit,
+        scale=arguments.scale,
+        seed=arguments.seed,
+        workers=arguments.workers,
+    )
+    return 0
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -356,6 +375,11 @@ def _run(arguments: argparse.Namespace) -> int:
     print(f"{ran} of {len(steps)} steps run, {len(steps) - ran} finished before{page}")
     return 0
 
+
+PREPARERS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "mboshi": _prepare_mboshi,
+    "multi30k-speech": _prepare_multi30k_speech,
+}
 
 HANDLERS: dict[str, Callable[[argparse.Namespace], int]] = {
     "translate": _translate,
