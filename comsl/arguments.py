@@ -48,6 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_compare(command)
     _add_demo(command)
     _add_run(command)
+    _add_pseudo_label(command)
     return parser
 
 
@@ -328,3 +329,51 @@ def _add_run(command: Command) -> None:
     some.add_argument("--from", dest="first", metavar="STEP", help="leave out the steps before this one")
     some.add_argument("--only", metavar="STEP", help="leave out all steps but this one")
     parser.add_argument("--again", action="store_true", help="run steps even if they are finished")
+
+
+def _add_pseudo_label(command: Command) -> None:
+    parser = command(
+        "pseudo-label",
+        "translate transcribed clips that nobody has translated, for training",
+        "comsl pseudo-label --model runs/mt --manifest transcribed.jsonl --held-out dev.jsonl test.jsonl --out pseudo",
+        "torchrun --nproc_per_node 8 -m comsl pseudo-label --model runs/mt --manifest t.jsonl --held-out dev.jsonl \\",
+        "      --out pseudo",
+    )
+    parser.add_argument("--model", required=True, metavar="MODEL", help="a ComSL model whose text part translates")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where the manifests go")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "--manifest", type=Path, nargs="+", metavar="FILE", help="the rows without translation in these"
+    )
+    parser.add_argument(
+        "--covost-manifests",
+        type=Path,
+        metavar="DIR",
+        help="what comsl prepare covost2 wrote: clips that have a translation, and all of dev and test, are left out",
+    )
+    parser.add_argument(
+        "--held-out", type=Path, nargs="+", default=[], metavar="FILE", help="further dev and test manifests"
+    )
+    parser.add_argument("--languages", nargs="+", metavar="LANG", help="source languages (default: all that there are)")
+    parser.add_argument("--target", default="en", metavar="LANG", help="language to translate into (default en)")
+    bounds = parser.add_argument_group("what is kept")
+    bounds.add_argument(
+        "--max-length-ratio", type=float, default=3.0, metavar="X", help="of the sides, in tokens (default 3; 0: any)"
+    )
+    bounds.add_argument(
+        "--max-repeats", type=int, default=3, metavar="N", help="of an n-gram in succession (default 3; 0: any)"
+    )
+    bounds.add_argument(
+        "--min-score",
+        type=float,
+        default=-1.5,
+        metavar="X",
+        help="mean log-probability of a token (default -1.5; -inf: any)",
+    )
+    bounds.add_argument("--max-seconds", type=float, default=30.0, metavar="X", help="of a clip (default 30)")
+    bounds.add_argument(
+        "--identify-language",
+        action="store_true",
+        help="only what a language identifier takes for the target language (pip install lingua-language-detector)",
+    )
+    _add_decoding(parser, "as saved")

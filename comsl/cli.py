@@ -376,6 +376,34 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _pseudo_label(arguments: argparse.Namespace) -> int:
+    from comsl.inference.decode import DecodingOptions
+    from comsl.pseudo_labels.filters import Filters
+    from comsl.pseudo_labels.label import Labelling, pseudo_label
+    from comsl.pseudo_labels.sources import from_manifests, read_held_out
+
+    keep_freed_memory()
+    limit_kernel_caches()
+    names = ("max_length_ratio", "max_repeats", "min_score", "max_seconds", "identify_language")
+    filters = Filters(**{name: getattr(arguments, name) for name in names})
+    _check_folder(arguments.out)
+    _hide_library_bars()
+    held_out, described = read_held_out(arguments.covost_manifests, arguments.held_out)
+    source = from_manifests(arguments.manifest, arguments.languages)
+    labelling = Labelling(
+        arguments.model,
+        held_out,
+        {"manifests": list(map(str, arguments.manifest)), **described},
+        target=arguments.target,
+        options=DecodingOptions(beam=arguments.beam, batch_size=arguments.batch_size),
+        filters=filters,
+        device=_device(arguments),
+        precision=arguments.precision,
+    )
+    pseudo_label(source, labelling, arguments.out)
+    return 0
+
+
 PREPARERS: dict[str, Callable[[argparse.Namespace], int]] = {
     "mboshi": _prepare_mboshi,
     "multi30k-speech": _prepare_multi30k_speech,
@@ -391,4 +419,5 @@ HANDLERS: dict[str, Callable[[argparse.Namespace], int]] = {
     "compare": _compare,
     "demo": _demo,
     "run": _run,
+    "pseudo-label": _pseudo_label,
 }
