@@ -101,6 +101,29 @@ def _prepare_mboshi(arguments: argparse.Namespace) -> int:
     return 1 if dropped else 0
 
 
+def _prepare_covost2(arguments: argparse.Namespace) -> int:
+    from comsl.data.corpora.covost2.audit import Limits
+    from comsl.data.corpora.covost2.prepare import prepare
+
+    _check_folder(arguments.out)
+    result = prepare(
+        arguments.covost,
+        arguments.common_voice,
+        arguments.out,
+        arguments.languages,
+        arguments.direction,
+        Limits(arguments.min_duration, arguments.max_duration, arguments.outlier_score),
+        arguments.workers,
+        arguments.partial,
+    )
+    for line in result.errors:
+        _complain(line)
+    if result.losses and arguments.strict:
+        _complain(f"--strict: {result.losses} rows are lost or fail; {result.page} says which")
+    print(result.page)
+    return 1 if result.errors or (result.losses and arguments.strict) else 0
+
+
 def _prepare_multi30k_speech(arguments: argparse.Namespace) -> int:
     from comsl.demo.multi30k_speech import prepare
 
@@ -406,6 +429,7 @@ def _pseudo_label(arguments: argparse.Namespace) -> int:
 
 PREPARERS: dict[str, Callable[[argparse.Namespace], int]] = {
     "mboshi": _prepare_mboshi,
+    "covost2": _prepare_covost2,
     "multi30k-speech": _prepare_multi30k_speech,
 }
 
