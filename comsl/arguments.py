@@ -209,6 +209,7 @@ def _add_prepare(command: Command) -> None:
         "prepare",
         "turn a corpus into manifests",
         "comsl prepare mboshi --root mboshi-french-parallel-corpus --out data/mboshi",
+        "comsl prepare multi30k-speech --root multi30k-dataset --out data/multi30k-speech",
         "comsl prepare covost2 --covost covost2 --common-voice cv-corpus-4-2019-12-10 --out data/covost2",
         "comsl prepare covost2 --covost covost2 --common-voice downloads --languages fr de --out data/covost2",
     )
@@ -223,6 +224,26 @@ def _add_prepare(command: Command) -> None:
     mboshi = corpus("mboshi", "Mboshi speech, French translations (4.4 hours)")
     mboshi.add_argument("--root", required=True, type=Path, metavar="DIR", help="where the corpus lies")
     _add_covost2(corpus("covost2", "CoVoST 2 over Common Voice: 21 languages into English, English into 15"))
+    _add_multi30k_speech(
+        corpus("multi30k-speech", "Multi30k spoken by espeak-ng: German, French and Czech into English")
+    )
+
+
+def _add_multi30k_speech(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--root", required=True, type=Path, metavar="DIR", help="where multi30k/dataset lies")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of sentences and voices (default 0)")
+    parser.add_argument(
+        "--hours-limit",
+        type=float,
+        default=14.0,
+        metavar="X",
+        help="of training speech: what 12,000 triples (about 12 hours) leave of it goes to further transcribed clips "
+        "(default 14)",
+    )
+    parser.add_argument(
+        "--scale", type=float, default=1.0, metavar="X", help="share of everything, to try things out (default 1)"
+    )
+    parser.add_argument("--workers", type=_positive, default=2, metavar="N", help="processes that speak (default 2)")
 
 
 def _add_covost2(parser: argparse.ArgumentParser) -> None:

@@ -91,7 +91,7 @@ def _file_trouble(error: OSError, arguments: argparse.Namespace) -> str:
 
 
 def _prepare(arguments: argparse.Namespace) -> int:
-    return {"mboshi": _prepare_mboshi, "covost2": _prepare_covost2}[arguments.corpus](arguments)
+    return PREPARERS[arguments.corpus](arguments)
 
 
 def _prepare_mboshi(arguments: argparse.Namespace) -> int:
@@ -125,6 +125,21 @@ def _prepare_covost2(arguments: argparse.Namespace) -> int:
         _complain(f"--strict: {result.losses} rows are lost or fail; {result.page} says which")
     print(result.page)
     return 1 if result.errors or (result.losses and arguments.strict) else 0
+
+
+def _prepare_multi30k_speech(arguments: argparse.Namespace) -> int:
+    from comsl.demo.multi30k_speech import prepare
+
+    _check_folder(arguments.out)
+    prepare(
+        arguments.root,
+        arguments.out,
+        hours_limit=arguments.hours_limit,
+        scale=arguments.scale,
+        seed=arguments.seed,
+        workers=arguments.workers,
+    )
+    return 0
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -435,6 +450,12 @@ def _pseudo_label(arguments: argparse.Namespace) -> int:
     pseudo_label(source, labelling, arguments.out)
     return 0
 
+
+PREPARERS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "mboshi": _prepare_mboshi,
+    "covost2": _prepare_covost2,
+    "multi30k-speech": _prepare_multi30k_speech,
+}
 
 HANDLERS: dict[str, Callable[[argparse.Namespace], int]] = {
     "translate": _translate,
