@@ -24,6 +24,7 @@ import soxr
 
 from comsl.data.constants import SAMPLE_RATE
 from comsl.errors import ComSLError
+from comsl.languages import get_language
 
 # From espeak-ng's public header speak_lib.h.
 _AUDIO_OUTPUT_SYNCHRONOUS = 2
@@ -150,7 +151,7 @@ def _say(text: str, voice: Voice) -> tuple[np.ndarray, int]:
 
 def sample_voice(language: str, variants: tuple[str, ...], rng: np.random.Generator) -> Voice:
     """A random speaker of `language` out of `variants`, with a random rate, pitch and liveliness."""
-    names = DIALECTS.get(language, (language,))
+    names = DIALECTS.get(language) or (get_language(language).espeak or language,)
     return Voice(
         name=names[int(rng.integers(len(names)))],
         variant=variants[int(rng.integers(len(variants)))],
