@@ -47,7 +47,25 @@ def build_parser() -> argparse.ArgumentParser:
     _add_evaluate(command)
     _add_compare(command)
     _add_demo(command)
+    _add_run(command)
     return parser
+
+
+def parse(words: list[str]) -> argparse.Namespace:
+    """The command line's arguments; of ``comsl train``, ``overrides`` holds the words for the recipe's keys."""
+    parser = build_parser()
+    arguments, rest = parser.parse_known_args(words)
+    if arguments.command == "train":
+        arguments.overrides = rest
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return arguments
+
+
+def overrides_of(arguments: argparse.Namespace) -> list[str]:
+    """The words of ``comsl train`` that are for the recipe's keys."""
+    named = [] if arguments.output_dir is None else ["--output_dir", arguments.output_dir]
+    return [*arguments.overrides, *named]
 
 
 Command = Callable[..., argparse.ArgumentParser]
@@ -256,3 +274,21 @@ def _add_demo(command: Command) -> None:
         "quarter hours with one thread; speech and text can run side by side; what is only needed on the way goes to "
         "./demo-out/pretrain)",
     )
+
+
+def _add_run(command: Command) -> None:
+    parser = command(
+        "run",
+        "run the steps that a folder's run.yaml names; the same command again goes on where the last one stopped",
+        "comsl run recipes/covost2 --set covost=CoVoST2 --set common_voice=cv-corpus-4-2019-12-10",
+        "comsl run recipes/covost2 --set covost=CoVoST2 --set common_voice=cv-corpus-4-2019-12-10 --list",
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR", help="folder with a run.yaml")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a variable of run.yaml; may be repeated"
+    )
+    parser.add_argument("--list", action="store_true", help="show the steps and what is finished, and run nothing")
+    some = parser.add_mutually_exclusive_group()
+    some.add_argument("--from", dest="first", metavar="STEP", help="leave out the steps before this one")
+    some.add_argument("--only", metavar="STEP", help="leave out all steps but this one")
+    parser.add_argument("--again", action="store_true", help="run steps even if they are finished")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from comsl.allocator import keep_freed_memory, limit_kernel_caches
-from comsl.arguments import build_parser
+from comsl.arguments import overrides_of, parse
 from comsl.errors import ComSLError, UsageError
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     arguments = argparse.Namespace()
     try:
-        arguments = _parse(words)
+        arguments = parse(words)
         code = HANDLERS[arguments.command](arguments)
         sys.stdout.flush()
         return code
@@ -57,16 +57,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         traceback.print_exc()
         _complain("this is a bug, or an error of a library that nobody has put into words yet")
         return 1
-
-
-def _parse(words: list[str]) -> argparse.Namespace:
-    parser = build_parser()
-    arguments, rest = parser.parse_known_args(words)
-    if arguments.command == "train":
-        arguments.overrides = rest
-    elif rest:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    return arguments
 
 
 def _complain(message: str) -> None:
@@ -116,12 +106,6 @@ def _train(arguments: argparse.Namespace) -> int:
     train(load_configuration(arguments.recipe, overrides_of(arguments)))
     disconnect()
     return 0
-
-
-def overrides_of(arguments: argparse.Namespace) -> list[str]:
-    """The words of ``comsl train`` that are for the recipe's keys."""
-    named = [] if arguments.output_dir is None else ["--output_dir", arguments.output_dir]
-    return [*arguments.overrides, *named]
 
 
 def _compare(arguments: argparse.Namespace) -> int:
@@ -358,6 +342,21 @@ def _demo(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _run(arguments: argparse.Namespace) -> int:
+    from comsl.workflow.plan import load_plan
+    from comsl.workflow.run import chosen, overview, run_plan
+
+    plan = load_plan(arguments.folder, arguments.set)
+    steps = chosen(plan, arguments.first, arguments.only)
+    if arguments.list:
+        print("\n".join(overview(plan)))
+        return 0
+    ran = run_plan(plan, steps, arguments.again)
+    page = f"; page: {plan.page}" if plan.page is not None and plan.page.exists() else ""
+    print(f"{ran} of {len(steps)} steps run, {len(steps) - ran} finished before{page}")
+    return 0
+
+
 HANDLERS: dict[str, Callable[[argparse.Namespace], int]] = {
     "translate": _translate,
     "compose": _compose,
@@ -367,4 +366,5 @@ HANDLERS: dict[str, Callable[[argparse.Namespace], int]] = {
     "evaluate": _evaluate,
     "compare": _compare,
     "demo": _demo,
+    "run": _run,
 }

@@ -19,10 +19,10 @@ import pytest
 import soundfile
 
 from comsl import __version__, cli
-from comsl.arguments import build_parser
+from comsl.arguments import build_parser, overrides_of
 from comsl.errors import ComSLError, UsageError
 
-COMMANDS = ("translate", "compose", "trim", "prepare", "train", "evaluate", "compare", "demo")
+COMMANDS = ("translate", "compose", "trim", "prepare", "train", "evaluate", "compare", "demo", "run")
 PREPARE = ["prepare", "mboshi", "--root", "corpus", "--out", "data"]
 
 
@@ -192,7 +192,7 @@ def test_train_hands_overrides_to_the_configuration(monkeypatch: pytest.MonkeyPa
     words = ["train", "r.yaml", "--output_dir", "runs/a", "--optimizer.learning_rate", "1e-4", "--objectives.erm=null"]
     assert cli.main(words) == 0
     assert seen[0].recipe == Path("r.yaml")
-    assert cli.overrides_of(seen[0]) == [
+    assert overrides_of(seen[0]) == [
         "--optimizer.learning_rate", "1e-4", "--objectives.erm=null", "--output_dir", "runs/a",
     ]  # fmt: skip
 
