@@ -16,6 +16,8 @@ from __future__ import annotations
 import csv
 import json
 import multiprocessing
+import shutil
+import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -41,19 +43,24 @@ COMMON_VOICE_CODES = {"zh": "zh-CN", "sv": "sv-SE"}
 """Names that Common Voice and CoVoST use, where they differ from ours."""
 
 CLIP_RATE = 48_000
+LARGEST_SCALE = 2.0
+"""The phrase book has no more different sentences than that needs."""
 LONG, SHORT = 40.0, 0.02
 """Seconds of the clips that are too long and too short."""
 _COLUMNS = ("client_id", "path", "sentence", "up_votes", "down_votes", "age", "gender", "accent")
 _AGES = ("", "teens", "twenties", "thirties", "fourties", "fifties", "sixties")
 
 
-def build_covost(out: Path, languages: Sequence[str] | None = None, scale: float = 1.0, workers: int = 2) -> Path:
-    """Write the miniature.
+def build_covost(
+    out: Path, languages: Sequence[str] | None = None, scale: float = 1.0, archives: bool = False, workers: int = 2
+) -> Path:
+    """Write the miniature; a finished one of the same settings is left as it is.
 
     Args:
         out: directory.
         languages: source languages, "en" included where English into the others is wanted; None: CoVoST's 21.
         scale: of the number of clips.
+        archives: pack every release and every table of CoVoST 2, as they are downloaded.
         workers: processes that speak.
 
     Returns:
@@ -61,29 +68,56 @@ def build_covost(out: Path, languages: Sequence[str] | None = None, scale: float
 
     Raises:
         SpeechSynthesisError: espeak-ng is missing.
-        UsageError: a language that CoVoST 2 does not have, or a scale that is not above 0.
+        UsageError: a language that CoVoST 2 does not have, or a scale that is not above 0 and at most 2.
     """
     codes = _checked(languages)
-    if not 0 < scale <= 2:
-        raise UsageError(f"--scale {scale}: is not above 0 and at most 2")
+    if not 0 < scale <= LARGEST_SCALE:
+        raise UsageError(f"--scale {scale:g}: is not above 0 and at most {LARGEST_SCALE:g}")
+    done = out / "planted.json"
     planted = faults.plant({code: plan(code, codes, scale) for code in codes})
     clips = {code: _named(rows) for code, rows in planted.items()}
-    for code, rows in clips.items():
-        _write_release(_release(out, code), rows)
-        for target in targets_of(code, codes):
-            _write_covost(out / "covost" / f"covost_v2.{cv_code(code)}_{cv_code(target)}.tsv", target, rows)
+    report = _report(clips, scale, archives)
+    if done.exists() and json.loads(done.read_text(encoding="utf-8")) == report:
+        return done
+    done.unlink(missing_ok=True)
     _speak_all(
         [(_release(out, code) / "clips" / name, clip) for code in codes for name, clip in clips[code].items()], workers
     )
-    report = {
+    for code, rows in clips.items():
+        _write_release(_release(out, code), rows)
+        tables = [out / "covost" / f"covost_v2.{cv_code(code)}_{cv_code(x)}.tsv" for x in targets_of(code, codes)]
+        for table, target in zip(tables, targets_of(code, codes), strict=True):
+            _write_covost(table, target, rows)
+        for path in (_release(out, code), *tables) if archives else ():
+            _pack(path)
+    write_atomically(out / "README.md", _readme(report))
+    write_atomically(done, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+    return done
+
+
+def _report(clips: Mapping[str, Mapping[str, Clip]], scale: float, archives: bool) -> dict[str, Any]:
+    """What `planted.json` says."""
+    return {
         "scale": scale,
+        "archives": archives,
         "clips": {code: _count(rows.values()) for code, rows in clips.items()},
         "faults": [faults.describe(clip, name) for rows in clips.values() for name, clip in rows.items() if clip.fault],
-        "borrowed_voices": _borrowed_voices(codes),
+        "borrowed_voices": _borrowed_voices(list(clips)),
     }
-    write_atomically(out / "README.md", _readme(report))
-    write_atomically(out / "planted.json", json.dumps(report, indent=1, ensure_ascii=False) + "\n")
-    return out / "planted.json"
+
+
+def _pack(path: Path) -> None:
+    """PATH.tar.gz in the place of a file (beside its name in the archive) or a folder (without its own name)."""
+    with (
+        replacing(path.with_name(f"{path.name}.tar.gz")) as part,
+        tarfile.open(part, "w:gz", compresslevel=1) as archive,
+    ):
+        for inner in sorted(path.iterdir()) if path.is_dir() else [path]:
+            archive.add(inner, inner.name)
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def cv_code(code: str) -> str:
@@ -119,7 +153,6 @@ def _named(clips: Iterable[Clip]) -> dict[str, Clip]:
 
 def _write_release(folder: Path, clips: Mapping[str, Clip]) -> None:
     """Common Voice's tables of one language. A clip of another release is in none of them."""
-    (folder / "clips").mkdir(parents=True, exist_ok=True)
     listed = {name: clip for name, clip in clips.items() if clip.fault != faults.NOT_IN_RELEASE}
     rows = [_release_row(name, clip) for name, clip in listed.items()]
     _write_tsv(folder / "validated.tsv", _COLUMNS, rows)
@@ -166,6 +199,9 @@ def _write_tsv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, A
 
 
 def _speak_all(tasks: Sequence[tuple[Path, Clip]], workers: int) -> None:
+    """Write the clips that are not there; the name says everything that is said in it."""
+    for folder in {path.parent for path, _ in tasks}:
+        folder.mkdir(parents=True, exist_ok=True)
     todo = [task for task in tasks if not task[0].exists()]
     if workers < 2 or len(todo) < 200:
         for task in track(todo, description="speaking", unit="clip"):
@@ -226,24 +262,19 @@ def _readme(report: Mapping[str, Any]) -> str:
         for code, counts in report["clips"].items()
     ]
     voices = [
-        f"{get_language(code).name} is spoken by espeak-ng's `{voice}` ({get_language(voice).name}), for want of a voice"
-        " of its own."
+        f"{get_language(code).name} has no voice in espeak-ng; `{voice}` ({get_language(voice).name}) speaks it.\n"
         for code, voice in report["borrowed_voices"].items()
     ]
     kinds = ", ".join(dict.fromkeys(fault["kind"] for fault in report["faults"]))
-    return "\n".join(
-        [
-            "# A miniature of Common Voice and CoVoST 2",
-            "",
-            "Written by `comsl demo --covost`. File names, columns and formats are those of the originals; the sentences",
-            "are a phrase book's and the voices are synthetic. No recording of a person is in it.",
-            "",
-            "| language | train | dev | test | not translated |",
-            "|---|---|---|---|---|",
-            *rows,
-            "",
-            *voices,
-            f"Some rows are faulty on purpose ({kinds}): `planted.json` lists them.",
-            "",
-        ]
-    )
+    return f"""# A miniature of Common Voice and CoVoST 2
+
+Written by `comsl demo --covost`. File names, columns and formats are those of the originals; the sentences are a phrase
+book's and the voices are synthetic. No recording of a person is in it.
+
+| language | train | dev | test | not translated |
+|---|---|---|---|---|
+{chr(10).join(rows)}
+
+{"".join(voices)}
+Some rows are faulty on purpose ({kinds}): `planted.json` lists them.
+"""

@@ -13,15 +13,15 @@ from .covost_plan import Clip
 from .phrases import load_phrases
 
 MISSING = "missing"
-ZERO_LENGTH = "zero_length"
+ZERO_LENGTH = "zero-length"
 UNDECODABLE = "undecodable"
-TOO_LONG = "too_long"
-TOO_SHORT = "too_short"
-OUTLIER = "duration_outlier"
-NOT_IN_RELEASE = "not_in_release"
-SHARED = "shared_sentence"
-LEAK = "untranslated_test_sentence"
-NASTY = "nasty_row"
+TOO_LONG = "too-long"
+TOO_SHORT = "too-short"
+OUTLIER = "outlier"
+NOT_IN_RELEASE = "not-in-release"
+SHARED = "shared-sentence"
+LEAK = "untranslated-test-sentence"
+NASTY = "nasty-row"
 
 FAULTS: tuple[tuple[str, str | None], ...] = (
     (MISSING, "train"), (MISSING, "dev"), (MISSING, "test"), (ZERO_LENGTH, "train"), (ZERO_LENGTH, "dev"),
