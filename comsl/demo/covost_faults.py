@@ -58,10 +58,8 @@ def plant(clips: Mapping[str, Sequence[Clip]]) -> dict[str, list[Clip]]:
 def _faulty(clip: Clip, kind: str, rows: Sequence[Clip], nasty: tuple[str, str]) -> Clip:
     clip = replace(clip, fault=kind)
     if kind == OUTLIER:  # a transcript of 20 phrases on a clip of two
-        phrases = load_phrases().phrases
-        long = {
-            x: " ".join([*phrases[x]["action"], *phrases[x]["remark"]]) for x in (clip.language, *clip.translations)
-        }
+        everything = [(slot, n) for slot in ("action", "remark") for n in range(10)]
+        long = {x: load_phrases().text(tuple(everything), x) for x in (clip.language, *clip.translations)}
         return replace(clip, sentence=long.pop(clip.language), translations=long)
     if kind in (SHARED, LEAK):
         test = next(other for other in rows if other.split == "test" and other.fault is None)

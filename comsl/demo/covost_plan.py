@@ -26,6 +26,8 @@ TRAIN_CLIPS = {
 """Training clips of the original, by source language."""
 COMPRESSION, CLIPS = 0.3, 13.0
 """The miniature has CLIPS x (clips of the original) ** COMPRESSION training clips."""
+SMALLEST_TRAIN = 40
+"""At whatever scale: room for every fault, and rows enough to see what the usual duration is."""
 TEST_SIZE, DEV_SIZE = 25, 10
 UNTRANSLATED = 0.3
 """Validated clips that CoVoST does not translate, as a share of the training clips."""
@@ -76,11 +78,11 @@ def targets_of(language: str, languages: Sequence[str]) -> tuple[str, ...]:
 
 def sizes(language: str, scale: float = 1.0) -> dict[str | None, int]:
     """Clips by split; None: without translation."""
-    train = max(8, round(scale * CLIPS * TRAIN_CLIPS[language] ** COMPRESSION))
+    train = max(SMALLEST_TRAIN, round(scale * CLIPS * TRAIN_CLIPS[language] ** COMPRESSION))
     held_out = min(1.0, scale)
     return {
         "train": train,
-        "dev": max(4, round(held_out * DEV_SIZE)),
+        "dev": max(6, round(held_out * DEV_SIZE)),
         "test": max(6, round(held_out * TEST_SIZE)),
         None: max(4, round(UNTRANSLATED * train)),
     }
