@@ -15,6 +15,7 @@ SCORES = "scores.json"
 STATE = "state.json"
 ATTENTION = "attention.png"
 REPORT = "report.html"
+TABLE = "table.md"
 
 Record = dict[str, Any]
 """One row of one system, with these fields:
