@@ -39,8 +39,6 @@ from .speech import render
 
 RELEASE = "cv-corpus-4-2019-12-10"
 SOURCES = tuple(code for codes in LEVELS.values() for code in codes)
-COMMON_VOICE_CODES = {"zh": "zh-CN", "sv": "sv-SE"}
-"""Names that Common Voice and CoVoST use, where they differ from ours."""
 
 CLIP_RATE = 48_000
 LARGEST_SCALE = 2.0
@@ -58,7 +56,8 @@ def build_covost(
 
     Args:
         out: directory.
-        languages: source languages, "en" included where English into the others is wanted; None: CoVoST's 21.
+        languages: source languages, "en" included where English into the others is wanted; None or ["all"]: CoVoST's
+            21.
         scale: of the number of clips.
         archives: pack every release and every table of CoVoST 2, as they are downloaded.
         workers: processes that speak.
@@ -85,7 +84,10 @@ def build_covost(
     )
     for code, rows in clips.items():
         _write_release(_release(out, code), rows)
-        tables = [out / "covost" / f"covost_v2.{cv_code(code)}_{cv_code(x)}.tsv" for x in targets_of(code, codes)]
+        tables = [
+            out / "covost" / f"covost_v2.{get_language(code).common_voice}_{get_language(x).common_voice}.tsv"
+            for x in targets_of(code, codes)
+        ]
         for table, target in zip(tables, targets_of(code, codes), strict=True):
             _write_covost(table, target, rows)
         for path in (_release(out, code), *tables) if archives else ():
@@ -120,17 +122,13 @@ def _pack(path: Path) -> None:
         path.unlink()
 
 
-def cv_code(code: str) -> str:
-    """The language's name in Common Voice and CoVoST."""
-    return COMMON_VOICE_CODES.get(code, code)
-
-
 def _release(out: Path, code: str) -> Path:
-    return out / RELEASE / cv_code(code)
+    return out / RELEASE / get_language(code).common_voice
 
 
 def _checked(languages: Sequence[str] | None) -> list[str]:
-    codes = list(SOURCES) if languages is None else [get_language(name).code for name in languages]
+    every = languages is None or list(languages) == ["all"]
+    codes = list(SOURCES) if every else [get_language(name).code for name in languages or ()]
     for code in codes:
         if code not in (*SOURCES, "en"):
             raise UsageError(f"--languages {code}: CoVoST 2 does not have it; it has en {' '.join(SOURCES)}")
@@ -142,7 +140,7 @@ def _named(clips: Iterable[Clip]) -> dict[str, Clip]:
     named: dict[str, Clip] = {}
     for clip in clips:
         number = clip.number
-        while (name := f"common_voice_{cv_code(clip.language)}_{number}.mp3") in named:
+        while (name := f"common_voice_{get_language(clip.language).common_voice}_{number}.mp3") in named:
             number += 1
         named[name] = clip
     return named

@@ -13,19 +13,14 @@ from functools import lru_cache
 
 import numpy as np
 
+from comsl.data.corpora.covost2.published import published_size
 from comsl.languages import COVOST_TARGETS
 
 from .phrases import Sentence, load_phrases
 from .speech import DEV_VARIANTS, TEST_VARIANTS, TRAIN_VARIANTS, Utterance, speak
 
-TRAIN_CLIPS = {
-    "fr": 207_374, "de": 127_834, "es": 79_015, "ca": 95_854, "fa": 53_949, "it": 31_698, "ru": 12_112, "pt": 9_158,
-    "zh": 7_085, "tr": 3_966, "ar": 2_283, "et": 1_782, "mn": 2_067, "nl": 7_108, "sv": 2_160, "lv": 2_337,
-    "sl": 1_843, "ta": 1_358, "ja": 1_119, "id": 1_243, "cy": 1_241, "en": 289_430,
-}  # fmt: skip
-"""Training clips of the original, by source language."""
 COMPRESSION, CLIPS = 0.3, 13.0
-"""The miniature has CLIPS x (clips of the original) ** COMPRESSION training clips."""
+"""A language has CLIPS x (training clips of the original) ** COMPRESSION training clips."""
 SMALLEST_TRAIN = 40
 """At whatever scale: room for every fault, and rows enough to see what the usual duration is."""
 TEST_SIZE, DEV_SIZE = 25, 10
@@ -78,7 +73,8 @@ def targets_of(language: str, languages: Sequence[str]) -> tuple[str, ...]:
 
 def sizes(language: str, scale: float = 1.0) -> dict[str | None, int]:
     """Clips by split; None: without translation."""
-    train = max(SMALLEST_TRAIN, round(scale * CLIPS * TRAIN_CLIPS[language] ** COMPRESSION))
+    original = published_size(language, "de" if language == "en" else "en", "train").rows
+    train = max(SMALLEST_TRAIN, round(scale * CLIPS * original**COMPRESSION))
     held_out = min(1.0, scale)
     return {
         "train": train,

@@ -234,3 +234,24 @@ def test_wrong_words_are_refused(
 ) -> None:
     assert main(["demo", "--covost", str(tmp_path / "out"), *words]) == 2
     assert complaint in capsys.readouterr().err
+
+
+def test_the_audit_finds_exactly_what_was_planted(miniature: Path, tmp_path: Path) -> None:
+    words = ["--covost", str(miniature / "covost"), "--common-voice", str(miniature / RELEASE), "--partial"]
+    words += ["--languages", "fr", "zh", "--workers", "1", "--out", str(tmp_path)]
+    assert main(["prepare", "covost2", *words]) == 0
+    failed = [json.loads(line) for line in (tmp_path / "failed-xx-en.jsonl").read_text().splitlines()]
+    heard = ("missing", "zero-length", "undecodable", "too-long", "too-short", "outlier", "not-in-release")
+    assert {(row["kind"], row["clip"]) for row in failed} == {
+        (kind, fault["clip"]) for kind in heard for fault in planted(miniature, kind)
+    }
+    audit = (tmp_path / "audit-xx-en.json").read_text()
+    shared = {code: sum(f["language"] == code for f in planted(miniature, "shared-sentence")) for code in ("fr", "zh")}
+    found = json.loads(audit)["pairs"]
+    assert {code: found[f"{code}_en"]["shared"]["test"]["both"] for code in shared} == shared
+    rows = {
+        row["id"]: row for code in shared for row in map(json.loads, (tmp_path / f"{code}_en" / "train.jsonl").open())
+    }
+    for fault in planted(miniature, "nasty-row"):
+        row = rows[f"covost2/{fault['language']}_en/{fault['clip'].removesuffix('.mp3')}"]
+        assert (row["transcript"], row["translation"]) == (fault["sentence"], fault["translations"]["en"])
