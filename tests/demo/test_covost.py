@@ -248,7 +248,7 @@ def test_the_audit_finds_exactly_what_was_planted(miniature: Path, tmp_path: Pat
     audit = (tmp_path / "audit-xx-en.json").read_text()
     shared = {code: sum(f["language"] == code for f in planted(miniature, "shared-sentence")) for code in ("fr", "zh")}
     found = json.loads(audit)["pairs"]
-    assert {code: found[f"{code}_en"]["shared"]["test"]["both"] for code in shared} == shared
+    assert {code: found[f"{code}_en"]["shared_with_train"]["test"]["both"] for code in shared} == shared
     rows = {
         row["id"]: row for code in shared for row in map(json.loads, (tmp_path / f"{code}_en" / "train.jsonl").open())
     }
