@@ -15,11 +15,14 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from comsl.allocator import keep_freed_memory, limit_kernel_caches
 from comsl.arguments import overrides_of, parse
 from comsl.errors import ComSLError, UsageError
+
+if TYPE_CHECKING:
+    from comsl.evaluation.outcome import Evaluation
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors of a write to a file that is open already: Python does not say which one that is."""
@@ -88,7 +91,7 @@ def _file_trouble(error: OSError, arguments: argparse.Namespace) -> str:
 
 
 def _prepare(arguments: argparse.Namespace) -> int:
-    return {"mboshi": _prepare_mboshi, "covost2": _prepare_covost2}[arguments.corpus](arguments)
+    return PREPARERS[arguments.corpus](arguments)
 
 
 def _prepare_mboshi(arguments: argparse.Namespace) -> int:
@@ -122,6 +125,21 @@ def _prepare_covost2(arguments: argparse.Namespace) -> int:
         _complain(f"--strict: {result.losses} rows are lost or fail; {result.page} says which")
     print(result.page)
     return 1 if result.errors or (result.losses and arguments.strict) else 0
+
+
+def _prepare_multi30k_speech(arguments: argparse.Namespace) -> int:
+    from comsl.demo.multi30k_speech import prepare
+
+    _check_folder(arguments.out)
+    prepare(
+        arguments.root,
+        arguments.out,
+        hours_limit=arguments.hours_limit,
+        scale=arguments.scale,
+        seed=arguments.seed,
+        workers=arguments.workers,
+    )
+    return 0
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -335,9 +353,30 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         device=_device(arguments),
         precision=arguments.precision,
     )
+    return _evaluated(result)
+
+
+def _score(arguments: argparse.Namespace) -> int:
+    from comsl.evaluation.external import score_external
+
+    _check_folder(arguments.out)
+    result = score_external(
+        arguments.manifest,
+        arguments.hypotheses,
+        arguments.system,
+        arguments.out,
+        transcripts=arguments.transcripts,
+        train_manifest=arguments.train_manifest,
+        lowercase=arguments.lowercase,
+        normaliser=arguments.normaliser,
+    )
+    return _evaluated(result)
+
+
+def _evaluated(result: Evaluation) -> int:
     for line in result.complaints:
         _complain(line)
-    print(f"{result.out / 'report.html'}")
+    print(f"{result.out / 'report.html'}\n{result.out / 'table.md'}")
     return 0 if result.ok else 1
 
 
@@ -418,6 +457,12 @@ def _pseudo_label(arguments: argparse.Namespace) -> int:
     return 0
 
 
+PREPARERS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "mboshi": _prepare_mboshi,
+    "covost2": _prepare_covost2,
+    "multi30k-speech": _prepare_multi30k_speech,
+}
+
 HANDLERS: dict[str, Callable[[argparse.Namespace], int]] = {
     "translate": _translate,
     "compose": _compose,
@@ -425,6 +470,7 @@ HANDLERS: dict[str, Callable[[argparse.Namespace], int]] = {
     "prepare": _prepare,
     "train": _train,
     "evaluate": _evaluate,
+    "score": _score,
     "compare": _compare,
     "demo": _demo,
     "run": _run,
