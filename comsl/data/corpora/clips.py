@@ -172,7 +172,7 @@ def _in_processes(function: Callable[[Work], Result], work: Sequence[Work], work
                 " was, with fewer --workers if that helps"
             ) from None
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
 
 
 def _follow_parent() -> None:
