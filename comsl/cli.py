@@ -102,7 +102,7 @@ def _prepare_mboshi(arguments: argparse.Namespace) -> int:
 
 
 def _prepare_covost2(arguments: argparse.Namespace) -> int:
-    from comsl.data.corpora.covost2.audit import Limits
+    from comsl.data.corpora.audit import Limits
     from comsl.data.corpora.covost2.prepare import prepare
 
     _check_folder(arguments.out)

@@ -6,14 +6,16 @@ whatever was decoded before is known as long as the clip's size and time of chan
 
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +83,7 @@ def check_clips(folder: Path, names: Sequence[str], record: Path, workers: int, 
     with record.open("a", encoding="utf-8") as file:
 
         def results() -> Iterator[str]:
-            for chunk in _in_processes(_check_chunk, chunks, workers):
+            for chunk in in_processes(_check_chunk, chunks, workers):
                 lines = [json.dumps(line, ensure_ascii=False) + "\n" for line in chunk if line[1] is not None]
                 file.write("".join(lines))
                 file.flush()
@@ -147,25 +149,29 @@ Work = TypeVar("Work")
 Result = TypeVar("Result")
 
 
-def _in_processes(function: Callable[[Work], Result], work: Sequence[Work], workers: int) -> Iterator[Result]:
-    """Results as they come, in any order; few pieces of work wait in memory at a time."""
-    if len(work) <= 1:
-        yield from map(function, work)
+def in_processes(function: Callable[[Work], Result], work: Iterable[Work], workers: int) -> Iterator[Result]:
+    """Results in the order of the work, of which few pieces are in memory at a time.
+
+    Raises:
+        CorpusError: a process died.
+    """
+    iterator = iter(work)
+    first = list(itertools.islice(iterator, 2))
+    if len(first) < 2:
+        yield from map(function, first)
         return
     # One process is worth it too: it is what dies of a file that a library crashes on. Not forked: threads of libraries
     # that are loaded here do not survive that.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(work)), context, initializer=_follow_parent) as pool:
-        waiting: set[Future[Result]] = set()
+    with ProcessPoolExecutor(workers, context, initializer=_follow_parent) as pool:
+        waiting: deque[Future[Result]] = deque()
         try:
-            for piece in work:
-                waiting.add(pool.submit(function, piece))
+            for piece in itertools.chain(first, iterator):
+                waiting.append(pool.submit(function, piece))
                 if len(waiting) >= 4 * workers:
-                    done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                    yield from (future.result() for future in done)
+                    yield waiting.popleft().result()
             while waiting:
-                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                yield from (future.result() for future in done)
+                yield waiting.popleft().result()
         except BrokenProcessPool:
             raise CorpusError(
                 "a process that decodes clips has died, perhaps for lack of memory; the same command goes on where it"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from comsl.data.corpora import clips as clips_module
-from comsl.data.corpora.covost2.audit import Limits
+from comsl.data.corpora.audit import Limits
 from comsl.data.corpora.covost2.prepare import prepare
 from comsl.data.manifest import load_manifest
 from tests.data.corpora.covost import (

@@ -14,8 +14,8 @@ import pytest
 from comsl import cli
 from comsl.data.corpora import clips as clips_module
 from comsl.data.corpora import common_voice
+from comsl.data.corpora.audit import Limits
 from comsl.data.corpora.covost2 import prepare as prepare_module
-from comsl.data.corpora.covost2.audit import Limits
 from comsl.data.corpora.covost2.prepare import prepare
 from tests.data.corpora.covost import (
     EXPECTED,

@@ -30,7 +30,7 @@ DIRECTIONS = {
 """Pairs of language codes."""
 
 
-class Row(NamedTuple):
+class Joined(NamedTuple):
     """One utterance of a split."""
 
     clip: str
@@ -109,8 +109,8 @@ def _lines(path: Path) -> Iterator[bytes]:
         raise CorpusError(f"{path}: no {name} in the archive; download it again")
 
 
-def join(translations: Translations, table: Path) -> Iterator[Row]:
+def join(translations: Translations, table: Path) -> Iterator[Joined]:
     """The rows of all splits, in the order of ``table``, which is Common Voice's ``validated.tsv``."""
     for utterance in read_utterances(table):
         for translation, split in translations.rows_of(utterance.clip):
-            yield Row(utterance.clip, utterance.sentence, translation, utterance.speaker, split)
+            yield Joined(utterance.clip, utterance.sentence, translation, utterance.speaker, split)
