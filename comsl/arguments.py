@@ -198,6 +198,8 @@ def _add_prepare(command: Command) -> None:
         "comsl prepare mboshi --root mboshi-french-parallel-corpus --out data/mboshi",
         "comsl prepare covost2 --covost covost2 --common-voice cv-corpus-4-2019-12-10 --out data/covost2",
         "comsl prepare covost2 --covost covost2 --common-voice downloads --languages fr de --out data/covost2",
+        "comsl prepare dataset google/fleurs --config fr_fr --columns audio=audio,transcript=transcription \\",
+        "      --source-language fr --out data/fleurs-fr",
     )
     corpora = parser.add_subparsers(dest="corpus", metavar="CORPUS", required=True)
 
@@ -210,6 +212,7 @@ def _add_prepare(command: Command) -> None:
     mboshi = corpus("mboshi", "Mboshi speech, French translations (4.4 hours)")
     mboshi.add_argument("--root", required=True, type=Path, metavar="DIR", help="where the corpus lies")
     _add_covost2(corpus("covost2", "CoVoST 2 over Common Voice: 21 languages into English, English into 15"))
+    _add_dataset(corpus("dataset", "any data set of the datasets library, on the hub or on disk, by a column mapping"))
 
 
 def _add_covost2(parser: argparse.ArgumentParser) -> None:
@@ -227,14 +230,31 @@ def _add_covost2(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--direction", choices=("xx-en", "en-xx"), default="xx-en", help="into or from English (default xx-en)"
     )
-    parser.add_argument("--strict", action="store_true", help="fail (exit code 1) if any row is lost or fails")
     parser.add_argument(
         "--partial", action="store_true", help="a part or a look-alike: do not expect the published numbers of rows"
     )
     _add_clip_limits(parser)
 
 
+def _add_dataset(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME_OR_DIR", help="hub id, or a folder (of files, or of save_to_disk)")
+    parser.add_argument(
+        "--columns",
+        required=True,
+        metavar="FIELD=COLUMN,...",
+        help="audio, and any of transcript, translation, id, speaker, source_language, target_language; COLUMN.KEY is "
+        "a key of a column of objects",
+    )
+    parser.add_argument("--source-language", metavar="LANG", help="of all rows, where no column says it")
+    parser.add_argument("--target-language", metavar="LANG", help="of all translations, where no column says it")
+    parser.add_argument("--config", metavar="NAME", help="configuration of the data set")
+    parser.add_argument("--split", nargs="+", metavar="NAME", help="splits to prepare (default: all)")
+    parser.add_argument("--revision", metavar="NAME", help="branch, tag or commit on the hub")
+    _add_clip_limits(parser)
+
+
 def _add_clip_limits(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--strict", action="store_true", help="fail (exit code 1) if any row is lost or fails")
     parser.add_argument("--workers", type=_positive, metavar="N", help="processes that decode (default: all cores)")
     limits = (
         ("--min-duration", 0.1, "seconds of the shortest clip to use"),

@@ -88,7 +88,8 @@ def _file_trouble(error: OSError, arguments: argparse.Namespace) -> str:
 
 
 def _prepare(arguments: argparse.Namespace) -> int:
-    return {"mboshi": _prepare_mboshi, "covost2": _prepare_covost2}[arguments.corpus](arguments)
+    corpora = {"mboshi": _prepare_mboshi, "covost2": _prepare_covost2, "dataset": _prepare_dataset}
+    return corpora[arguments.corpus](arguments)
 
 
 def _prepare_mboshi(arguments: argparse.Namespace) -> int:
@@ -122,6 +123,28 @@ def _prepare_covost2(arguments: argparse.Namespace) -> int:
         _complain(f"--strict: {result.losses} rows are lost or fail; {result.page} says which")
     print(result.page)
     return 1 if result.errors or (result.losses and arguments.strict) else 0
+
+
+def _prepare_dataset(arguments: argparse.Namespace) -> int:
+    from comsl.data.corpora.audit import Limits
+    from comsl.data.corpora.hub import Columns, Location, prepare
+
+    columns = Columns.parse(arguments.columns, arguments.source_language, arguments.target_language)
+    _check_folder(arguments.out)
+    audit = prepare(
+        Location(arguments.name, arguments.config, arguments.split, arguments.revision),
+        columns,
+        arguments.out,
+        Limits(arguments.min_duration, arguments.max_duration, arguments.outlier_score),
+        arguments.workers,
+    )
+    for name in audit["manifests"].values():
+        print(arguments.out / name)
+    losses = sum(sum(split["losses"].values()) for split in audit["splits"].values())
+    if losses:
+        strict = "--strict: " if arguments.strict else ""
+        _complain(f"{strict}{losses} rows are lost or fail; {arguments.out / 'failed.jsonl'} says why, one by one")
+    return 1 if losses and arguments.strict else 0
 
 
 def _train(arguments: argparse.Namespace) -> int:

@@ -98,7 +98,7 @@ def check_clips(folder: Path, names: Sequence[str], record: Path, workers: int, 
 
 def _known(folder: Path, names: Sequence[str], record: Path) -> tuple[dict[str, Clip], list[str]]:
     """What the record holds of clips that have not changed since, and the names of all others."""
-    recorded = dict(_read_record(record))
+    recorded = {name: tuple(entry) for name, *entry in read_record(record)}
     known: dict[str, Clip] = {}
     unknown = []
     for name in names:
@@ -110,8 +110,8 @@ def _known(folder: Path, names: Sequence[str], record: Path) -> tuple[dict[str, 
     return known, unknown
 
 
-def _read_record(record: Path) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    """Its whole lines; half a line, where a run was killed, is cut off."""
+def read_record(record: Path) -> Iterator[list[Any]]:
+    """The whole lines of a file of JSON lines; half a line, where a run was killed, is cut off."""
     if not record.exists():
         return
     with record.open("r+b") as file:
@@ -121,8 +121,7 @@ def _read_record(record: Path) -> Iterator[tuple[str, tuple[Any, ...]]]:
                 file.truncate(whole)
                 return
             whole += len(line)
-            name, *entry = json.loads(line)
-            yield name, tuple(entry)
+            yield json.loads(line)
 
 
 def _size_and_time(path: Path) -> tuple[int | None, int | None]:
@@ -144,6 +143,12 @@ def _check_chunk(work: tuple[Path, list[str]]) -> list[tuple[Any, ...]]:
 
 
 # ---------------------------------------------------------------------------------------------------------- processes
+
+
+def processors() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
 
 Work = TypeVar("Work")
 Result = TypeVar("Result")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from comsl.data.corpora.audit import NOT_IN_RELEASE, Auditor, Limits, Row, summary_line
-from comsl.data.corpora.clips import Clip, check_clips
+from comsl.data.corpora.clips import Clip, check_clips, processors
 from comsl.data.corpora.common_voice import (
     CLIPS,
     VALIDATED,
@@ -95,7 +95,7 @@ def prepare(
         CorpusError: ``covost`` or ``common_voice`` is no folder.
     """
     pairs = _pairs(languages, direction)
-    job = Job(Path(covost), Path(common_voice), Path(out), limits or Limits(), workers or _processors())
+    job = Job(Path(covost), Path(common_voice), Path(out), limits or Limits(), workers or processors())
     job.out.mkdir(parents=True, exist_ok=True)
     errors = []
     for source in dict.fromkeys(source for source, _ in pairs):
@@ -106,10 +106,6 @@ def prepare(
     present = {pair: audit for pair, audit in audits.items() if audit is not None}
     page, losses = write_audit(job.out, direction, present, errors, job.limits, partial)
     return Result(page, losses, errors)
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _pairs(languages: Sequence[str] | None, direction: str) -> list[tuple[str, str]]:
