@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from comsl import __version__
+from comsl.commands.common import Command
+from comsl.commands.common import positive as _positive
+from comsl.commands.prepare import add_prepare
 from comsl.demo import PARTS
 from comsl.evaluation import SYSTEMS
 from comsl.inference import PRECISIONS, TASKS
@@ -42,9 +44,10 @@ def build_parser() -> argparse.ArgumentParser:
     _add_translate(command)
     _add_compose(command)
     _add_trim(command)
-    _add_prepare(command)
+    add_prepare(command)
     _add_train(command)
     _add_evaluate(command)
+    _add_score(command)
     _add_compare(command)
     _add_demo(command)
     _add_run(command)
@@ -69,16 +72,6 @@ def overrides_of(arguments: argparse.Namespace) -> list[str]:
     return [*arguments.overrides, *named]
 
 
-Command = Callable[..., argparse.ArgumentParser]
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return number
-
-
 class _ListKeys(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         from comsl.training.configuration import describe
@@ -97,6 +90,18 @@ def _add_decoding(parser: argparse.ArgumentParser, on_a_gpu: str) -> None:
         help="what to compute in; int8 and bfloat16 are faster, smaller and less exact (default: float32 on the CPU, "
         f"{on_a_gpu} on a GPU)",
     )
+
+
+def _add_scoring(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--train-manifest",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="training rows, for their hours, the look-up floor and the scores of what is not in them",
+    )
+    parser.add_argument("--lowercase", action="store_true", help="score translations without case")
+    parser.add_argument("--normaliser", default="basic", metavar="NAME", help="of transcripts (default basic)")
 
 
 def _add_translate(command: Command) -> None:
@@ -191,80 +196,6 @@ def _add_trim(command: Command) -> None:
     rule.add_argument("--like", type=Path, metavar="DIR", help="keep exactly the tokens of this trimmed model")
 
 
-def _add_prepare(command: Command) -> None:
-    parser = command(
-        "prepare",
-        "turn a corpus into manifests",
-        "comsl prepare mboshi --root mboshi-french-parallel-corpus --out data/mboshi",
-        "comsl prepare covost2 --covost covost2 --common-voice cv-corpus-4-2019-12-10 --out data/covost2",
-        "comsl prepare covost2 --covost covost2 --common-voice downloads --languages fr de --out data/covost2",
-        "comsl prepare dataset google/fleurs --config fr_fr --columns audio=audio,transcript=transcription \\",
-        "      --source-language fr --out data/fleurs-fr",
-    )
-    corpora = parser.add_subparsers(dest="corpus", metavar="CORPUS", required=True)
-
-    def corpus(name: str, text: str) -> argparse.ArgumentParser:
-        added = corpora.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False)
-        added.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-        added.add_argument("--out", required=True, type=Path, metavar="DIR", help="where the manifests go")
-        return added
-
-    mboshi = corpus("mboshi", "Mboshi speech, French translations (4.4 hours)")
-    mboshi.add_argument("--root", required=True, type=Path, metavar="DIR", help="where the corpus lies")
-    _add_covost2(corpus("covost2", "CoVoST 2 over Common Voice: 21 languages into English, English into 15"))
-    _add_dataset(corpus("dataset", "any data set of the datasets library, on the hub or on disk, by a column mapping"))
-
-
-def _add_covost2(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--covost", required=True, type=Path, metavar="DIR", help="where covost_v2.<source>_<target>.tsv[.tar.gz] lie"
-    )
-    parser.add_argument(
-        "--common-voice",
-        required=True,
-        type=Path,
-        metavar="DIR",
-        help="a Common Voice release, unpacked or as archives (a language each)",
-    )
-    parser.add_argument("--languages", nargs="+", metavar="LANG", help="those that are not English; all is the default")
-    parser.add_argument(
-        "--direction", choices=("xx-en", "en-xx"), default="xx-en", help="into or from English (default xx-en)"
-    )
-    parser.add_argument(
-        "--partial", action="store_true", help="a part or a look-alike: do not expect the published numbers of rows"
-    )
-    _add_clip_limits(parser)
-
-
-def _add_dataset(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME_OR_DIR", help="hub id, or a folder (of files, or of save_to_disk)")
-    parser.add_argument(
-        "--columns",
-        required=True,
-        metavar="FIELD=COLUMN,...",
-        help="audio, and any of transcript, translation, id, speaker, source_language, target_language; COLUMN.KEY is "
-        "a key of a column of objects",
-    )
-    parser.add_argument("--source-language", metavar="LANG", help="of all rows, where no column says it")
-    parser.add_argument("--target-language", metavar="LANG", help="of all translations, where no column says it")
-    parser.add_argument("--config", metavar="NAME", help="configuration of the data set")
-    parser.add_argument("--split", nargs="+", metavar="NAME", help="splits to prepare (default: all)")
-    parser.add_argument("--revision", metavar="NAME", help="branch, tag or commit on the hub")
-    _add_clip_limits(parser)
-
-
-def _add_clip_limits(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--strict", action="store_true", help="fail (exit code 1) if any row is lost or fails")
-    parser.add_argument("--workers", type=_positive, metavar="N", help="processes that decode (default: all cores)")
-    limits = (
-        ("--min-duration", 0.1, "seconds of the shortest clip to use"),
-        ("--max-duration", 30.0, "seconds of the longest clip to use"),
-        ("--outlier-score", 6.0, "robust standard deviations beyond which a clip's length is reported"),
-    )
-    for name, default, text in limits:
-        parser.add_argument(name, type=float, default=default, metavar="X", help=f"{text} (default {default:g})")
-
-
 def _add_train(command: Command) -> None:
     parser = command(
         "train",
@@ -297,13 +228,39 @@ def _add_evaluate(command: Command) -> None:
     )
     parser.add_argument("--cascade-asr", metavar="DIR", help="model that transcribes in the cascade (default: --model)")
     parser.add_argument("--cascade-mt", metavar="DIR", help="model that translates in the cascade (default: --model)")
-    parser.add_argument(
-        "--train-manifest", type=Path, nargs="+", metavar="FILE", help="training rows, for the look-up floor"
-    )
     parser.add_argument("--task", choices=TASKS, default="both", help="what to score (default both)")
-    parser.add_argument("--lowercase", action="store_true", help="score translations without case")
-    parser.add_argument("--normaliser", default="basic", metavar="NAME", help="of transcripts (default basic)")
+    _add_scoring(parser)
     _add_decoding(parser, "as saved")
+
+
+def _add_score(command: Command) -> None:
+    parser = command(
+        "score",
+        "score what another system made of manifests, by the same code and into the same folder",
+        "comsl score --manifest test.jsonl --hypotheses theirs.txt --system theirs --out runs/theirs/test",
+        "comsl score --manifest data/fr_en/test.jsonl data/de_en/test.jsonl --system theirs --out runs/theirs/test \\",
+        "      --hypotheses fr.txt de.txt --transcripts heard.fr.txt heard.de.txt",
+    )
+    parser.add_argument("--manifest", required=True, nargs="+", type=Path, metavar="FILE", help="JSONL or Parquet")
+    parser.add_argument(
+        "--hypotheses",
+        required=True,
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="the translations: a file of text a manifest, one line a row; or .jsonl with id and hypothesis",
+    )
+    parser.add_argument("--system", required=True, metavar="NAME", help="what to call it in tables and comparisons")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where scores, hypotheses and page go")
+    parser.add_argument(
+        "--transcripts",
+        nargs="+",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="what it heard, in the same form (.jsonl: id and transcript), for word error rates",
+    )
+    _add_scoring(parser)
 
 
 def _add_compare(command: Command) -> None:
@@ -313,7 +270,12 @@ def _add_compare(command: Command) -> None:
         "comsl compare runs/a/test runs/b/test",
         "comsl compare runs/a/test runs/a/test --system direct --system-b cascade --out runs/a/cascade.json",
     )
-    parser.add_argument("first", type=Path, metavar="A", help="directory that comsl evaluate wrote")
+    parser.add_argument(
+        "first",
+        type=Path,
+        metavar="A",
+        help="directory that comsl evaluate or comsl score wrote, or one of several of these",
+    )
     parser.add_argument("second", type=Path, metavar="B", help="another one, over the same manifest")
     parser.add_argument("--system", default="direct", metavar="NAME", help="system to compare (default direct)")
     parser.add_argument("--system-b", metavar="NAME", help="system of B, where it is another one")
@@ -326,6 +288,7 @@ def _add_demo(command: Command) -> None:
         "show the whole path on a small world: build, compose, train, compare, translate (some minutes on 2 cores)",
         "comsl demo --out demo-out",
         "comsl demo --pretrain speech --out my-parts",
+        "comsl demo --covost data/miniature",
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="(default demo-out; of --pretrain: the package)")
     parser.add_argument(
@@ -337,6 +300,23 @@ def _add_demo(command: Command) -> None:
         "DIR/text, the pretrained parts, and DIR/composite, made of both, the model of comsl translate (one and three "
         "quarter hours with one thread; speech and text can run side by side; what is only needed on the way goes to "
         "./demo-out/pretrain)",
+    )
+    parser.add_argument(
+        "--covost",
+        type=Path,
+        metavar="DIR",
+        help="instead write a miniature of Common Voice and CoVoST 2: their file names and columns, mp3 clips of "
+        "synthetic voices, faults listed in DIR/planted.json (about 6,600 clips, two minutes on 2 cores)",
+    )
+    parser.add_argument(
+        "--languages",
+        nargs="+",
+        metavar="LANG",
+        help="source languages of the miniature; en: English into the others (default: the 21)",
+    )
+    parser.add_argument("--scale", type=float, default=1.0, metavar="X", help="of its number of clips (default 1)")
+    parser.add_argument(
+        "--archives", action="store_true", help="one .tar.gz a language and table, as one downloads them"
     )
 
 

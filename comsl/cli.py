@@ -10,16 +10,21 @@ import argparse
 import errno
 import os
 import sys
-import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from comsl.allocator import keep_freed_memory, limit_kernel_caches
 from comsl.arguments import overrides_of, parse
+from comsl.commands.common import check_folder as _check_folder
+from comsl.commands.common import complain as _complain
+from comsl.commands.prepare import prepare
 from comsl.errors import ComSLError, UsageError
+
+if TYPE_CHECKING:
+    from comsl.evaluation.outcome import Evaluation
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors of a write to a file that is open already: Python does not say which one that is."""
@@ -59,10 +64,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _complain(message: str) -> None:
-    print(f"comsl: {message}", file=sys.stderr)
-
-
 def _silence_stdout() -> None:
     with suppress(OSError, ValueError):  # stdout may be no file at all
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -85,66 +86,6 @@ def _file_trouble(error: OSError, arguments: argparse.Namespace) -> str:
 
 
 # --------------------------------------------------------------------------------------------------------- handlers
-
-
-def _prepare(arguments: argparse.Namespace) -> int:
-    corpora = {"mboshi": _prepare_mboshi, "covost2": _prepare_covost2, "dataset": _prepare_dataset}
-    return corpora[arguments.corpus](arguments)
-
-
-def _prepare_mboshi(arguments: argparse.Namespace) -> int:
-    from comsl.data.corpora import mboshi
-
-    summary = mboshi.prepare(arguments.root, arguments.out)
-    dropped = sum(map(len, summary.dropped.values()))
-    if dropped:
-        _complain(f"{dropped} utterances were left out; {arguments.out / 'prepare.json'} says why, one by one")
-    return 1 if dropped else 0
-
-
-def _prepare_covost2(arguments: argparse.Namespace) -> int:
-    from comsl.data.corpora.audit import Limits
-    from comsl.data.corpora.covost2.prepare import prepare
-
-    _check_folder(arguments.out)
-    result = prepare(
-        arguments.covost,
-        arguments.common_voice,
-        arguments.out,
-        arguments.languages,
-        arguments.direction,
-        Limits(arguments.min_duration, arguments.max_duration, arguments.outlier_score),
-        arguments.workers,
-        arguments.partial,
-    )
-    for line in result.errors:
-        _complain(line)
-    if result.losses and arguments.strict:
-        _complain(f"--strict: {result.losses} rows are lost or fail; {result.page} says which")
-    print(result.page)
-    return 1 if result.errors or (result.losses and arguments.strict) else 0
-
-
-def _prepare_dataset(arguments: argparse.Namespace) -> int:
-    from comsl.data.corpora.audit import Limits
-    from comsl.data.corpora.hub import Columns, Location, prepare
-
-    columns = Columns.parse(arguments.columns, arguments.source_language, arguments.target_language)
-    _check_folder(arguments.out)
-    audit = prepare(
-        Location(arguments.name, arguments.config, arguments.split, arguments.revision),
-        columns,
-        arguments.out,
-        Limits(arguments.min_duration, arguments.max_duration, arguments.outlier_score),
-        arguments.workers,
-    )
-    for name in audit["manifests"].values():
-        print(arguments.out / name)
-    losses = sum(sum(split["losses"].values()) for split in audit["splits"].values())
-    if losses:
-        strict = "--strict: " if arguments.strict else ""
-        _complain(f"{strict}{losses} rows are lost or fail; {arguments.out / 'failed.jsonl'} says why, one by one")
-    return 1 if losses and arguments.strict else 0
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -300,16 +241,6 @@ def _trim(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _check_folder(folder: Path) -> None:
-    """Make the folder and see that it takes files, before minutes of work go into what should lie there."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise ComSLError(f"--out {folder}: cannot be written: {error.strerror}") from error
-
-
 def _say(message: str) -> None:
     """A line on stderr about what is being done."""
     from comsl.progress import console
@@ -358,9 +289,30 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         device=_device(arguments),
         precision=arguments.precision,
     )
+    return _evaluated(result)
+
+
+def _score(arguments: argparse.Namespace) -> int:
+    from comsl.evaluation.external import score_external
+
+    _check_folder(arguments.out)
+    result = score_external(
+        arguments.manifest,
+        arguments.hypotheses,
+        arguments.system,
+        arguments.out,
+        transcripts=arguments.transcripts,
+        train_manifest=arguments.train_manifest,
+        lowercase=arguments.lowercase,
+        normaliser=arguments.normaliser,
+    )
+    return _evaluated(result)
+
+
+def _evaluated(result: Evaluation) -> int:
     for line in result.complaints:
         _complain(line)
-    print(f"{result.out / 'report.html'}")
+    print(f"{result.out / 'report.html'}\n{result.out / 'table.md'}")
     return 0 if result.ok else 1
 
 
@@ -378,6 +330,12 @@ def _device(arguments: argparse.Namespace) -> str | None:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
+    if arguments.covost is not None:
+        from comsl.demo.covost import build_covost
+
+        _check_folder(arguments.covost, "--covost")
+        print(build_covost(arguments.covost, arguments.languages, arguments.scale, archives=arguments.archives))
+        return 0
     if arguments.pretrain is not None:
         from comsl.demo import PARTS
         from comsl.demo.pretrain import MODELS, pretrain
@@ -439,9 +397,10 @@ HANDLERS: dict[str, Callable[[argparse.Namespace], int]] = {
     "translate": _translate,
     "compose": _compose,
     "trim": _trim,
-    "prepare": _prepare,
+    "prepare": prepare,
     "train": _train,
     "evaluate": _evaluate,
+    "score": _score,
     "compare": _compare,
     "demo": _demo,
     "run": _run,
