@@ -13,6 +13,7 @@ from typing import Any
 
 from comsl.inference.options import Hypothesis
 
+
 def chrf(hypothesis: str, reference: str) -> float:
     """sacreBLEU's chrF2 of one sentence (character n-grams up to 6, no words), 0 to 1; two empty ones agree."""
     if not hypothesis.strip() or not reference.strip():
