@@ -63,7 +63,7 @@ def best_together(
 
     def together(candidate: Hypothesis, ctc: float) -> float:
         length = len(candidate.tokens) + (not candidate.truncated)  # the end counts as a token
-        return ((1 - weight) * candidate.score * length + weight * ctc) / length**length_penalty
+        return ((1 - weight) * candidate.log_probability + weight * ctc) / length**length_penalty
 
     scores = [together(*pair) for pair in zip(candidates, heard, strict=True)]
     best = max(range(len(scores)), key=lambda place: (scores[place], -place))

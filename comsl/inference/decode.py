@@ -10,7 +10,7 @@ direct   the decoder reads the encoded speech
 cascade  the speech is transcribed, and the decoder reads the encoded transcript alone
 mixed    the speech is transcribed, and transcript and speech are encoded together, text first, as in training; the
          decoder reads the speech part of it (``DecodingOptions.mixed_memory``)
-pooled   of the best hypotheses of these three, the one that agrees most with all of them
+pooled   of the best hypotheses of these three, the one that is likely to be least wrong (``comsl.inference.mbr``)
 """
 
 import math
@@ -204,7 +204,7 @@ def decode_text(
             languages = [targets[row] for row in rows]
             found = _text_candidates(model, processor, [ids[row] for row in rows], languages, options)
             for row, candidates in zip(rows, found, strict=True):
-                results[row] = least_risk(candidates)
+                results[row] = least_risk(candidates, sampled=options.do_sample)
     return results
 
 
@@ -276,10 +276,8 @@ class _Batch:
                 found[mode] = self._nbest(self._mixed(clips, self._ids(transcripts, blank=True)))
         results = []
         for place in range(len(self.rows)):
-            candidates = {mode: found[mode][place] for mode in searched}
-            if "pooled" in modes:
-                candidates["pooled"] = [each for mode in PARTS for each in found[mode][place]]
-            chosen = {mode: least_risk(candidates[mode]) for mode in modes}
+            lists = {mode: [found[part][place] for part in (PARTS if mode == "pooled" else (mode,))] for mode in modes}
+            chosen = {mode: least_risk(*lists[mode], sampled=self.options.do_sample) for mode in modes}
             results.append(Decoded(transcripts[place] if heard else None, chosen))
         return results
 

@@ -1,13 +1,14 @@
-"""Minimum Bayes risk: of several hypotheses, the one that agrees most with all of them.
+"""Minimum Bayes risk: of several hypotheses, the one that is likely to be least wrong.
 
-The likeliest translation is not the one that is likely to be least wrong. Taken as samples of what the reference may
-be, the candidates say themselves how well each of them would do: by the mean of its chrF against every candidate
-(Kumar and Byrne 2004; Eikema and Aziz 2020). One that the search, or several ways of translating, found more than once
-counts as often.
+The likeliest translation need not be it. The candidates, each with its probability, stand for what the reference may
+be, and say themselves how well each of them would do: by the expectation of its chrF over them (Kumar and Byrne 2004;
+Eikema and Aziz 2020). Hypotheses of a beam are weighted by the model's probabilities; samples are not, having come in
+proportion to them. Where several ways of translating are pooled, each has the same weight in sum, and a translation
+that several of them find has the weights of all.
 """
 
 import functools
-from collections import Counter
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,16 +29,41 @@ def _metric() -> Any:
     return CHRF()
 
 
-def expected_chrf(texts: Sequence[str]) -> list[float]:
-    """Mean chrF of each text against all of them, itself included."""
-    counts = Counter(texts)
-    of_text = {text: sum(count * chrf(text, other) for other, count in counts.items()) / len(texts) for text in counts}
+def expected_chrf(texts: Sequence[str], weights: Sequence[float]) -> list[float]:
+    """Weighted mean of the chrF of each text against all of them, itself included.
+
+    Args:
+        weights: any positive numbers.
+    """
+    masses: dict[str, float] = {}
+    for text, weight in zip(texts, weights, strict=True):
+        masses[text] = masses.get(text, 0.0) + weight
+    total = sum(masses.values())
+    of_text = {text: sum(mass * chrf(text, other) for other, mass in masses.items()) / total for text in masses}
     return [of_text[text] for text in texts]
 
 
-def least_risk(candidates: Sequence[Hypothesis]) -> Hypothesis:
-    """The candidate of the highest expected chrF; the first one of several."""
+def probabilities(candidates: Sequence[Hypothesis]) -> list[float]:
+    """The model's probabilities of the candidates, which it is taken to choose among."""
+    best = max(candidate.log_probability for candidate in candidates)
+    masses = [math.exp(candidate.log_probability - best) for candidate in candidates]
+    return [mass / sum(masses) for mass in masses]
+
+
+def least_risk(*lists: Sequence[Hypothesis], sampled: bool = False) -> Hypothesis:
+    """The candidate of the highest expected chrF; the first one of several.
+
+    Args:
+        lists: candidates, a list each way of translating.
+        sampled: they are samples, equally likely as they are.
+    """
+    candidates = [candidate for found in lists for candidate in found]
     if len(candidates) == 1:
         return candidates[0]
-    utilities = expected_chrf([candidate.text for candidate in candidates])
+    weights = [
+        weight
+        for found in lists
+        for weight in ([1 / len(found)] * len(found) if sampled or len(found) == 1 else probabilities(found))
+    ]
+    utilities = expected_chrf([candidate.text for candidate in candidates], weights)
     return candidates[utilities.index(max(utilities))]

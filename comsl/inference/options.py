@@ -42,9 +42,9 @@ class DecodingOptions:
     """Score the hypotheses, which when sampling or penalising repetition costs one more pass of the decoder;
     switched off, ``Hypothesis.score`` is NaN."""
     mbr: int = 0
-    """Minimum Bayes risk: of so many best hypotheses of the search, the translation that agrees most with the others
-    (``comsl.inference.mbr``); 0: the likeliest. Of the mode "pooled": so many of each of the three modes, at least
-    one."""
+    """Minimum Bayes risk: of so many best hypotheses of the search, or so many samples, the translation that is likely
+    to be least wrong (``comsl.inference.mbr``); 0: the likeliest. Of the mode "pooled": so many of each of the three
+    modes, at least one."""
     transcript: TranscriptSource = "decoder"
     """What transcribes. The CTC head reads its likeliest path off the speech encoder: lower case, and no search."""
     ctc_weight: float = 0.0
@@ -64,6 +64,8 @@ class DecodingOptions:
             raise UsageError(f"mbr: {self.mbr} candidates are not between 0 and what a beam of {self.beam} finds")
         if not 0 <= self.ctc_weight <= 1:
             raise UsageError(f"ctc_weight must be between 0 and 1, not {self.ctc_weight}")
+        if self.mbr and not self.scores:
+            raise UsageError("mbr weights hypotheses by their scores: leave scores on")
         if self.ctc_weight and (self.transcript == "ctc" or not self.scores):
             raise UsageError("ctc_weight is for transcripts of the decoder that are scored: leave it at 0")
         for name, known in (("transcript", TRANSCRIPT_SOURCES), ("mixed_memory", MIXED_MEMORIES)):
@@ -82,3 +84,8 @@ class Hypothesis:
     """The generated ids: neither the prompt, nor the end, nor padding."""
     truncated: bool = False
     """The row reached its limit of new tokens before its end: the text is cut off, or goes round in circles."""
+
+    @property
+    def log_probability(self) -> float:
+        """Sum over the generated tokens; the end is one of them."""
+        return self.score * (len(self.tokens) + (not self.truncated))

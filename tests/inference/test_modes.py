@@ -121,16 +121,10 @@ def test_pooled_chooses_among_what_the_three_modes_find(mbart):
     for count in (0, 3):
         options = replace(OPTIONS, mbr=count)
         (row,) = decode_modes(model, processor, clips[1:2], "de", "en", MODES, options)
-        one = {mode: row.translations[mode] for mode in MODES}
-        assert one["pooled"].text in [
-            each.text
-            for mode in ("direct", "cascade", "mixed")
-            for each in nbest_of(model, processor, clips[1], mode, max(1, count))
-        ]
-        candidates = [each for mode in MODES[:3] for each in nbest_of(model, processor, clips[1], mode, max(1, count))]
-        assert one["pooled"].tokens == least_risk(candidates).tokens
+        lists = {mode: nbest_of(model, processor, clips[1], mode, max(1, count)) for mode in MODES[:3]}
         for mode in MODES[:3]:
-            assert one[mode].tokens == least_risk(nbest_of(model, processor, clips[1], mode, max(1, count))).tokens
+            assert row.translations[mode].tokens == least_risk(lists[mode]).tokens
+        assert row.translations["pooled"].tokens == least_risk(*lists.values()).tokens
 
 
 def nbest_of(model, processor, clip, mode, count) -> list[Hypothesis]:
