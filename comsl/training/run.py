@@ -22,6 +22,7 @@ from comsl.data.manifest import load_manifest
 from comsl.errors import ComSLError, UsageError
 from comsl.model import ComSLProcessor, compose, load_model
 from comsl.model.loading import load_text_part
+from comsl.model.lora import add_lora, sharing_copy
 from comsl.objectives import JointModel, ObjectiveSet
 from comsl.progress import console
 from comsl.training.callbacks import RunLog
@@ -35,7 +36,7 @@ from comsl.training.checkpoints import (
 from comsl.training.configuration import ComposeConfiguration, TrainConfiguration
 from comsl.training.data import ctc_symbols, longest_clip, stage_data, text_encoder_limit
 from comsl.training.development import METRICS, DevelopmentSet, choose_task
-from comsl.training.distributed import barrier
+from comsl.training.distributed import barrier, fsdp_is_asked_for
 from comsl.training.new_parts import named_or_new
 from comsl.training.run_directory import RunDirectory
 from comsl.training.trainer import JointTrainer
@@ -122,6 +123,7 @@ def build_trainer(
     if configuration.reinitialize:
         set_seed(configuration.seed)
         model = type(model)(model.config)
+    add_lora_as_asked(configuration, model)
     joint = JointModel(model, objectives, teacher, configuration.reduction)
     text_limit = text_encoder_limit(model, processor)
     longest = longest_clip(model, text_limit)
@@ -224,7 +226,17 @@ def load_teacher(
             "teacher: missing; a model from random weights has no text model worth comparing with: "
             "name a fine-tuned one, or set objectives.mt.teacher_share to 0"
         )
+    # FSDP divides every weight where it finds it, and refuses one that it finds twice.
+    if configuration.lora is not None and "text_model" in configuration.lora.parts and not fsdp_is_asked_for():
+        return sharing_copy(model.text_model).eval()
     return copy.deepcopy(model.text_model).eval()
+
+
+def add_lora_as_asked(configuration: TrainConfiguration, model: Any) -> None:
+    """The same matrices on every rank and in every start of a run."""
+    lora = configuration.lora
+    if lora is not None:
+        add_lora(model, lora.parts, lora.layers, lora.rank, lora.alpha, lora.dropout, configuration.seed)
 
 
 def check_teacher_vocabulary(path: str, teacher: Any, student: Any) -> None:
