@@ -45,9 +45,11 @@ def build_parser() -> argparse.ArgumentParser:
     _add_prepare(command)
     _add_train(command)
     _add_evaluate(command)
+    _add_score(command)
     _add_compare(command)
     _add_demo(command)
     _add_run(command)
+    _add_pseudo_label(command)
     return parser
 
 
@@ -96,6 +98,18 @@ def _add_decoding(parser: argparse.ArgumentParser, on_a_gpu: str) -> None:
         help="what to compute in; int8 and bfloat16 are faster, smaller and less exact (default: float32 on the CPU, "
         f"{on_a_gpu} on a GPU)",
     )
+
+
+def _add_scoring(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--train-manifest",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="training rows, for their hours, the look-up floor and the scores of what is not in them",
+    )
+    parser.add_argument("--lowercase", action="store_true", help="score translations without case")
+    parser.add_argument("--normaliser", default="basic", metavar="NAME", help="of transcripts (default basic)")
 
 
 def _add_translate(command: Command) -> None:
@@ -195,10 +209,74 @@ def _add_prepare(command: Command) -> None:
         "prepare",
         "turn a corpus into manifests",
         "comsl prepare mboshi --root mboshi-french-parallel-corpus --out data/mboshi",
+        "comsl prepare multi30k-speech --root multi30k-dataset --out data/multi30k-speech",
+        "comsl prepare covost2 --covost covost2 --common-voice cv-corpus-4-2019-12-10 --out data/covost2",
+        "comsl prepare covost2 --covost covost2 --common-voice downloads --languages fr de --out data/covost2",
     )
-    parser.add_argument("corpus", choices=("mboshi",), help="mboshi: Mboshi speech, French translations (4.4 hours)")
-    parser.add_argument("--root", required=True, type=Path, metavar="DIR", help="where the corpus lies")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where the manifests go")
+    corpora = parser.add_subparsers(dest="corpus", metavar="CORPUS", required=True)
+
+    def corpus(name: str, text: str) -> argparse.ArgumentParser:
+        added = corpora.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False)
+        added.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        added.add_argument("--out", required=True, type=Path, metavar="DIR", help="where the manifests go")
+        return added
+
+    mboshi = corpus("mboshi", "Mboshi speech, French translations (4.4 hours)")
+    mboshi.add_argument("--root", required=True, type=Path, metavar="DIR", help="where the corpus lies")
+    _add_covost2(corpus("covost2", "CoVoST 2 over Common Voice: 21 languages into English, English into 15"))
+    _add_multi30k_speech(
+        corpus("multi30k-speech", "Multi30k spoken by espeak-ng: German, French and Czech into English")
+    )
+
+
+def _add_multi30k_speech(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--root", required=True, type=Path, metavar="DIR", help="where multi30k/dataset lies")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of sentences and voices (default 0)")
+    parser.add_argument(
+        "--hours-limit",
+        type=float,
+        default=14.0,
+        metavar="X",
+        help="of training speech: what 12,000 triples (about 12 hours) leave of it goes to further transcribed clips "
+        "(default 14)",
+    )
+    parser.add_argument(
+        "--scale", type=float, default=1.0, metavar="X", help="share of everything, to try things out (default 1)"
+    )
+    parser.add_argument("--workers", type=_positive, default=2, metavar="N", help="processes that speak (default 2)")
+
+
+def _add_covost2(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--covost", required=True, type=Path, metavar="DIR", help="where covost_v2.<source>_<target>.tsv[.tar.gz] lie"
+    )
+    parser.add_argument(
+        "--common-voice",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        help="a Common Voice release, unpacked or as archives (a language each)",
+    )
+    parser.add_argument("--languages", nargs="+", metavar="LANG", help="those that are not English; all is the default")
+    parser.add_argument(
+        "--direction", choices=("xx-en", "en-xx"), default="xx-en", help="into or from English (default xx-en)"
+    )
+    parser.add_argument("--strict", action="store_true", help="fail (exit code 1) if any row is lost or fails")
+    parser.add_argument(
+        "--partial", action="store_true", help="a part or a look-alike: do not expect the published numbers of rows"
+    )
+    _add_clip_limits(parser)
+
+
+def _add_clip_limits(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workers", type=_positive, metavar="N", help="processes that decode (default: all cores)")
+    limits = (
+        ("--min-duration", 0.1, "seconds of the shortest clip to use"),
+        ("--max-duration", 30.0, "seconds of the longest clip to use"),
+        ("--outlier-score", 6.0, "robust standard deviations beyond which a clip's length is reported"),
+    )
+    for name, default, text in limits:
+        parser.add_argument(name, type=float, default=default, metavar="X", help=f"{text} (default {default:g})")
 
 
 def _add_train(command: Command) -> None:
@@ -233,13 +311,39 @@ def _add_evaluate(command: Command) -> None:
     )
     parser.add_argument("--cascade-asr", metavar="DIR", help="model that transcribes in the cascade (default: --model)")
     parser.add_argument("--cascade-mt", metavar="DIR", help="model that translates in the cascade (default: --model)")
-    parser.add_argument(
-        "--train-manifest", type=Path, nargs="+", metavar="FILE", help="training rows, for the look-up floor"
-    )
     parser.add_argument("--task", choices=TASKS, default="both", help="what to score (default both)")
-    parser.add_argument("--lowercase", action="store_true", help="score translations without case")
-    parser.add_argument("--normaliser", default="basic", metavar="NAME", help="of transcripts (default basic)")
+    _add_scoring(parser)
     _add_decoding(parser, "as saved")
+
+
+def _add_score(command: Command) -> None:
+    parser = command(
+        "score",
+        "score what another system made of manifests, by the same code and into the same folder",
+        "comsl score --manifest test.jsonl --hypotheses theirs.txt --system theirs --out runs/theirs/test",
+        "comsl score --manifest data/fr_en/test.jsonl data/de_en/test.jsonl --system theirs --out runs/theirs/test \\",
+        "      --hypotheses fr.txt de.txt --transcripts heard.fr.txt heard.de.txt",
+    )
+    parser.add_argument("--manifest", required=True, nargs="+", type=Path, metavar="FILE", help="JSONL or Parquet")
+    parser.add_argument(
+        "--hypotheses",
+        required=True,
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="the translations: a file of text a manifest, one line a row; or .jsonl with id and hypothesis",
+    )
+    parser.add_argument("--system", required=True, metavar="NAME", help="what to call it in tables and comparisons")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where scores, hypotheses and page go")
+    parser.add_argument(
+        "--transcripts",
+        nargs="+",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="what it heard, in the same form (.jsonl: id and transcript), for word error rates",
+    )
+    _add_scoring(parser)
 
 
 def _add_compare(command: Command) -> None:
@@ -249,7 +353,12 @@ def _add_compare(command: Command) -> None:
         "comsl compare runs/a/test runs/b/test",
         "comsl compare runs/a/test runs/a/test --system direct --system-b cascade --out runs/a/cascade.json",
     )
-    parser.add_argument("first", type=Path, metavar="A", help="directory that comsl evaluate wrote")
+    parser.add_argument(
+        "first",
+        type=Path,
+        metavar="A",
+        help="directory that comsl evaluate or comsl score wrote, or one of several of these",
+    )
     parser.add_argument("second", type=Path, metavar="B", help="another one, over the same manifest")
     parser.add_argument("--system", default="direct", metavar="NAME", help="system to compare (default direct)")
     parser.add_argument("--system-b", metavar="NAME", help="system of B, where it is another one")
@@ -292,3 +401,51 @@ def _add_run(command: Command) -> None:
     some.add_argument("--from", dest="first", metavar="STEP", help="leave out the steps before this one")
     some.add_argument("--only", metavar="STEP", help="leave out all steps but this one")
     parser.add_argument("--again", action="store_true", help="run steps even if they are finished")
+
+
+def _add_pseudo_label(command: Command) -> None:
+    parser = command(
+        "pseudo-label",
+        "translate transcribed clips that nobody has translated, for training",
+        "comsl pseudo-label --model runs/mt --manifest transcribed.jsonl --held-out dev.jsonl test.jsonl --out pseudo",
+        "torchrun --nproc_per_node 8 -m comsl pseudo-label --model runs/mt --manifest t.jsonl --held-out dev.jsonl \\",
+        "      --out pseudo",
+    )
+    parser.add_argument("--model", required=True, metavar="MODEL", help="a ComSL model whose text part translates")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where the manifests go")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "--manifest", type=Path, nargs="+", metavar="FILE", help="the rows without translation in these"
+    )
+    parser.add_argument(
+        "--covost-manifests",
+        type=Path,
+        metavar="DIR",
+        help="what comsl prepare covost2 wrote: clips that have a translation, and all of dev and test, are left out",
+    )
+    parser.add_argument(
+        "--held-out", type=Path, nargs="+", default=[], metavar="FILE", help="further dev and test manifests"
+    )
+    parser.add_argument("--languages", nargs="+", metavar="LANG", help="source languages (default: all that there are)")
+    parser.add_argument("--target", default="en", metavar="LANG", help="language to translate into (default en)")
+    bounds = parser.add_argument_group("what is kept")
+    bounds.add_argument(
+        "--max-length-ratio", type=float, default=3.0, metavar="X", help="of the sides, in tokens (default 3; 0: any)"
+    )
+    bounds.add_argument(
+        "--max-repeats", type=int, default=3, metavar="N", help="of an n-gram in succession (default 3; 0: any)"
+    )
+    bounds.add_argument(
+        "--min-score",
+        type=float,
+        default=-1.5,
+        metavar="X",
+        help="mean log-probability of a token (default -1.5; -inf: any)",
+    )
+    bounds.add_argument("--max-seconds", type=float, default=30.0, metavar="X", help="of a clip (default 30)")
+    bounds.add_argument(
+        "--identify-language",
+        action="store_true",
+        help="only what a language identifier takes for the target language (pip install lingua-language-detector)",
+    )
+    _add_decoding(parser, "as saved")

@@ -15,11 +15,14 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from comsl.allocator import keep_freed_memory, limit_kernel_caches
 from comsl.arguments import overrides_of, parse
 from comsl.errors import ComSLError, UsageError
+
+if TYPE_CHECKING:
+    from comsl.evaluation.outcome import Evaluation
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors of a write to a file that is open already: Python does not say which one that is."""
@@ -88,6 +91,10 @@ def _file_trouble(error: OSError, arguments: argparse.Namespace) -> str:
 
 
 def _prepare(arguments: argparse.Namespace) -> int:
+    return PREPARERS[arguments.corpus](arguments)
+
+
+def _prepare_mboshi(arguments: argparse.Namespace) -> int:
     from comsl.data.corpora import mboshi
 
     summary = mboshi.prepare(arguments.root, arguments.out)
@@ -95,6 +102,44 @@ def _prepare(arguments: argparse.Namespace) -> int:
     if dropped:
         _complain(f"{dropped} utterances were left out; {arguments.out / 'prepare.json'} says why, one by one")
     return 1 if dropped else 0
+
+
+def _prepare_covost2(arguments: argparse.Namespace) -> int:
+    from comsl.data.corpora.covost2.audit import Limits
+    from comsl.data.corpora.covost2.prepare import prepare
+
+    _check_folder(arguments.out)
+    result = prepare(
+        arguments.covost,
+        arguments.common_voice,
+        arguments.out,
+        arguments.languages,
+        arguments.direction,
+        Limits(arguments.min_duration, arguments.max_duration, arguments.outlier_score),
+        arguments.workers,
+        arguments.partial,
+    )
+    for line in result.errors:
+        _complain(line)
+    if result.losses and arguments.strict:
+        _complain(f"--strict: {result.losses} rows are lost or fail; {result.page} says which")
+    print(result.page)
+    return 1 if result.errors or (result.losses and arguments.strict) else 0
+
+
+def _prepare_multi30k_speech(arguments: argparse.Namespace) -> int:
+    from comsl.demo.multi30k_speech import prepare
+
+    _check_folder(arguments.out)
+    prepare(
+        arguments.root,
+        arguments.out,
+        hours_limit=arguments.hours_limit,
+        scale=arguments.scale,
+        seed=arguments.seed,
+        workers=arguments.workers,
+    )
+    return 0
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -308,9 +353,30 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         device=_device(arguments),
         precision=arguments.precision,
     )
+    return _evaluated(result)
+
+
+def _score(arguments: argparse.Namespace) -> int:
+    from comsl.evaluation.external import score_external
+
+    _check_folder(arguments.out)
+    result = score_external(
+        arguments.manifest,
+        arguments.hypotheses,
+        arguments.system,
+        arguments.out,
+        transcripts=arguments.transcripts,
+        train_manifest=arguments.train_manifest,
+        lowercase=arguments.lowercase,
+        normaliser=arguments.normaliser,
+    )
+    return _evaluated(result)
+
+
+def _evaluated(result: Evaluation) -> int:
     for line in result.complaints:
         _complain(line)
-    print(f"{result.out / 'report.html'}")
+    print(f"{result.out / 'report.html'}\n{result.out / 'table.md'}")
     return 0 if result.ok else 1
 
 
@@ -357,6 +423,40 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _pseudo_label(arguments: argparse.Namespace) -> int:
+    from comsl.inference.decode import DecodingOptions
+    from comsl.pseudo_labels.filters import Filters
+    from comsl.pseudo_labels.label import Labelling, pseudo_label
+    from comsl.pseudo_labels.sources import from_manifests, read_held_out
+
+    keep_freed_memory()
+    limit_kernel_caches()
+    names = ("max_length_ratio", "max_repeats", "min_score", "max_seconds", "identify_language")
+    filters = Filters(**{name: getattr(arguments, name) for name in names})
+    _check_folder(arguments.out)
+    _hide_library_bars()
+    held_out, described = read_held_out(arguments.covost_manifests, arguments.held_out)
+    source = from_manifests(arguments.manifest, arguments.languages)
+    labelling = Labelling(
+        arguments.model,
+        held_out,
+        {"manifests": list(map(str, arguments.manifest)), **described},
+        target=arguments.target,
+        options=DecodingOptions(beam=arguments.beam, batch_size=arguments.batch_size),
+        filters=filters,
+        device=_device(arguments),
+        precision=arguments.precision,
+    )
+    pseudo_label(source, labelling, arguments.out)
+    return 0
+
+
+PREPARERS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "mboshi": _prepare_mboshi,
+    "covost2": _prepare_covost2,
+    "multi30k-speech": _prepare_multi30k_speech,
+}
+
 HANDLERS: dict[str, Callable[[argparse.Namespace], int]] = {
     "translate": _translate,
     "compose": _compose,
@@ -364,7 +464,9 @@ HANDLERS: dict[str, Callable[[argparse.Namespace], int]] = {
     "prepare": _prepare,
     "train": _train,
     "evaluate": _evaluate,
+    "score": _score,
     "compare": _compare,
     "demo": _demo,
     "run": _run,
+    "pseudo-label": _pseudo_label,
 }

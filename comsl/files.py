@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,6 +30,15 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         temporary.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
         sync(temporary)
     sync(path.parent)
+
+
+def sha256_of_files(files: Iterable[Path]) -> str | None:
+    """Over the digests of the files' contents, in their order; None where there is none."""
+    digests = []
+    for file in files:
+        with file.open("rb") as content:
+            digests.append(hashlib.file_digest(content, "sha256").digest())
+    return hashlib.sha256(b"".join(digests)).hexdigest() if digests else None
 
 
 def sync(path: str | Path) -> None:

@@ -22,7 +22,19 @@ from comsl import __version__, cli
 from comsl.arguments import build_parser, overrides_of
 from comsl.errors import ComSLError, UsageError
 
-COMMANDS = ("translate", "compose", "trim", "prepare", "train", "evaluate", "compare", "demo", "run")
+COMMANDS = (
+    "translate",
+    "compose",
+    "trim",
+    "prepare",
+    "train",
+    "evaluate",
+    "score",
+    "compare",
+    "demo",
+    "run",
+    "pseudo-label",
+)
 PREPARE = ["prepare", "mboshi", "--root", "corpus", "--out", "data"]
 
 
@@ -38,7 +50,8 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         cli.main(["--help"])
     assert caught.value.code == 0
     text = capsys.readouterr().out
-    assert all(f"    {command} " in text for command in COMMANDS)
+    words = {line.split()[0] for line in text.splitlines() if line.startswith("    ") and line[4:5].strip()}
+    assert words >= set(COMMANDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

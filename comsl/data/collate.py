@@ -25,7 +25,7 @@ class Collator:
     """Builds the fields that the objectives read, and nothing else.
 
     speech
-        ``input_features`` [B, n_mels, T] or [B, T, 160], or ``input_values`` [B, samples]; ``attention_mask``;
+        ``input_features`` [B, n_mels, T] or [B, T, S * n_mels], or ``input_values`` [B, samples]; ``attention_mask``;
         ``source_language_ids`` [B]; ``durations`` [B] in seconds.
     transcript
         ``transcript_ids``, ``transcript_mask`` [B, S]: what the encoder reads, [language, tokens, end].

@@ -79,7 +79,7 @@ class Example:
     transcript: str | None = None
     translation: str | None = None
     features: npt.NDArray[np.float32] | None = None
-    """[n_mels, T], [samples] or [T, 160]."""
+    """[n_mels, T], [samples] or [T, S * n_mels], S frames stacked to one."""
     duration: float | None = None
     """Seconds of audio that the features are made of."""
 
@@ -130,7 +130,7 @@ class SpeechTranslationDataset(Dataset[Example]):
         # Shared memory, so that workers that live on from one epoch to the next see it change.
         self._epoch = torch.zeros((), dtype=torch.long).share_memory_()
         self._seconds: npt.NDArray[np.float64] | None = None
-        self._time_axis = self._find_time_axis()
+        self._stack = self._find_stack()
         self._check_columns()
         self._check_languages()
         if self.fields is not None and "speech" not in self.fields:
@@ -144,14 +144,15 @@ class SpeechTranslationDataset(Dataset[Example]):
         if self.fields is not None:
             self._check_durations(_numbers(self.manifest.data.column("duration")))
 
-    def _find_time_axis(self) -> int:
-        kind = getattr(getattr(self.processor, "feature_extractor", None), "kind", "whisper")
+    def _find_stack(self) -> int | None:
+        extractor = getattr(self.processor, "feature_extractor", None)
+        kind = getattr(extractor, "kind", "whisper")
         if kind == "waveform" and self.augment.masks_features:
             raise UsageError(
                 "augment.time_masks and augment.frequency_masks are for spectral features; this model reads the"
                 " waveform itself: leave them out (augment.speed and augment.noise work on waveforms)"
             )
-        return 0 if kind == "filterbank" else 1
+        return extractor.stack if extractor is not None and kind == "filterbank" else None
 
     def __len__(self) -> int:
         return len(self.manifest)
@@ -200,7 +201,7 @@ class SpeechTranslationDataset(Dataset[Example]):
         example.duration = waveform.size / SAMPLE_RATE
         example.features = self.processor.features(waveform)
         if self.augment.masks_features:
-            example.features = mask_features(example.features, self.augment, generator, self._time_axis)
+            example.features = mask_features(example.features, self.augment, generator, self._stack)
 
     def _wrong_duration(self, seconds: float, slack: float = _LENGTH_SLACK) -> str | None:
         if seconds < MIN_DURATION:

@@ -20,7 +20,6 @@ import functools
 import getpass
 import hashlib
 import itertools
-import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -34,7 +33,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from comsl.data.errors import DataError
-from comsl.data.jsonl import MalformedLine, line_of_row, line_with_field, read_blocks
+from comsl.data.jsonl import MalformedLine, jsonl_line, line_of_row, line_with_field, read_blocks
 from comsl.data.parquet import holds_bytes, is_audio_feature, plain_audio
 from comsl.errors import ComSLError, nearest
 from comsl.files import replacing
@@ -369,7 +368,7 @@ def _write_jsonl(rows: Iterable[Mapping[str, Any]], path: Path) -> int:
         for row in rows:
             if isinstance(row.get("audio"), bytes):
                 raise ManifestError(f"row {row.get('id')!r}: JSONL cannot hold audio bytes; write a .parquet manifest")
-            file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+            file.write(jsonl_line(row))
             count += 1
     return count
 

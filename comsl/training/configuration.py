@@ -48,6 +48,10 @@ def section(kind: type, text: str) -> Any:
 class NewPartConfiguration:
     """Size of a random part, for languages that no public checkpoint suits."""
 
+    kind: Literal["whisper", "conformer"] = setting(
+        "whisper", "speech part: a Whisper encoder, or a conformer (wav2vec2-BERT)"
+    )
+    stack: int = setting(4, "frames of 10 ms that one of a conformer is made of: 4 gives 25 a second")
     width: int = setting(192, "width of the part; its feed-forward layers are four times as wide")
     encoder_layers: int = setting(3, "layers of the encoder")
     decoder_layers: int = setting(3, "layers of the decoder (text part)")
@@ -62,7 +66,7 @@ class ComposeConfiguration:
 
     speech: str | None = setting(None, "speech encoder: hub id or directory (Whisper, wav2vec2, HuBERT, ...), or new")
     text: str | None = setting(None, "text model: hub id or directory (mBART-50, M2M-100, NLLB-200), or new")
-    new_speech: NewPartConfiguration = section(NewPartConfiguration, "the random Whisper of `speech: new`")
+    new_speech: NewPartConfiguration = section(NewPartConfiguration, "the random part of `speech: new`")
     new_text: NewPartConfiguration = section(NewPartConfiguration, "the random mBART of `text: new`")
     new_languages: dict[str, str | None] | list[str] = setting(
         {}, "language to add -> related language its token starts from; a list: those of the language table"

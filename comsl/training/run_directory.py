@@ -12,7 +12,6 @@ config.json, model.safetensors, ...   the finished model: ComSLForConditionalGen
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -25,7 +24,7 @@ import yaml
 
 from comsl.errors import ComSLError, UsageError
 from comsl.evaluation.curves import LOG
-from comsl.files import write_atomically
+from comsl.files import sha256_of_files, write_atomically
 from comsl.provenance import git_commit, versions
 from comsl.training.checkpoints import FOLDER
 from comsl.training.configuration import TrainConfiguration
@@ -57,13 +56,9 @@ def fingerprints(configuration: TrainConfiguration) -> dict[str, str]:
         values = settings.get(key)
         paths = [Path(value) for value in (values if isinstance(values, list) else [values]) if isinstance(value, str)]
         files = [file for path in paths for file in (sorted(path.glob("*.safetensors")) if path.is_dir() else [path])]
-        files = [file for file in files if file.is_file()]
-        if files:
-            digest = hashlib.sha256()
-            for file in files:
-                with file.open("rb") as content:
-                    digest.update(hashlib.file_digest(content, "sha256").digest())
-            found[key] = digest.hexdigest()
+        digest = sha256_of_files(file for file in files if file.is_file())
+        if digest is not None:
+            found[key] = digest
     return found
 
 
