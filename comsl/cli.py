@@ -295,14 +295,14 @@ def _trim(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _check_folder(folder: Path) -> None:
+def _check_folder(folder: Path, option: str = "--out") -> None:
     """Make the folder and see that it takes files, before minutes of work go into what should lie there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise ComSLError(f"--out {folder}: cannot be written: {error.strerror}") from error
+        raise ComSLError(f"{option} {folder}: cannot be written: {error.strerror}") from error
 
 
 def _say(message: str) -> None:
@@ -394,6 +394,12 @@ def _device(arguments: argparse.Namespace) -> str | None:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
+    if arguments.covost is not None:
+        from comsl.demo.covost import build_covost
+
+        _check_folder(arguments.covost, "--covost")
+        print(build_covost(arguments.covost, arguments.languages, arguments.scale, archives=arguments.archives))
+        return 0
     if arguments.pretrain is not None:
         from comsl.demo import PARTS
         from comsl.demo.pretrain import MODELS, pretrain
