@@ -35,6 +35,7 @@ def score_external(
     *,
     transcripts: Sequence[str | Path] = (),
     train_manifest: Manifest | None = None,
+    lookup: bool = True,
     lowercase: bool = False,
     normaliser: str = "basic",
     n_bootstrap: int = BOOTSTRAP_SAMPLES,
@@ -50,7 +51,7 @@ def score_external(
         system: what to call it in tables and comparisons.
         out: folder; that of an evaluation of other systems is an error.
         transcripts: what the system heard, in the same form (``transcript`` in an object), for WER and CER.
-        train_manifest, lowercase, normaliser, n_bootstrap, show: as of ``evaluate``.
+        train_manifest, lookup, lowercase, normaliser, n_bootstrap, show: as of ``evaluate``.
 
     Raises:
         UsageError: a name that is taken or blank, text and ``.jsonl`` files together, another number of files than
@@ -77,7 +78,7 @@ def score_external(
     log.append(made, system, 0.0)
     systems = [system]
     training = None if train_manifest is None else TrainingRows(train_manifest)
-    if training is not None:
+    if training is not None and lookup:
         add_floor(rows.rows, training, log)
         systems.append(LOOKUP)
     facts: dict[str, Any] = {

@@ -13,7 +13,7 @@ from typing import Any
 from comsl.evaluation import LOOKUP
 from comsl.evaluation.metrics import INTO_ENGLISH
 from comsl.evaluation.notes import coverage, footnotes, summary
-from comsl.evaluation.published import Published, PublishedSystem, load_published, side
+from comsl.evaluation.published import Published, PublishedSystem, covost_test_rows, load_published, side
 from comsl.evaluation.records import TABLE, read_scores
 from comsl.files import write_atomically
 from comsl.languages import COVOST_TARGETS, LANGUAGES, LEVELS
@@ -255,7 +255,7 @@ def with_interval(metric: Mapping[str, Any]) -> str:
 def _published_sheets(scores: Scores, names: Sequence[str]) -> list[Sheet]:
     """Published figures beside ours, of test sets that have CoVoST 2's size and only of these."""
     published = load_published()
-    sizes = {name: published.test_size(name) for name in names if scores["systems"]}
+    sizes = {name: covost_test_rows(name) for name in names if scores["systems"]}
     found = []
     for direction, title in (("xx-en", "into English"), ("en-xx", "from English")):
         here = [name for name, size in sizes.items() if size is not None and side(name)[0] == direction]
