@@ -12,6 +12,7 @@ from comsl.data.manifest import load_manifest
 from comsl.errors import ComSLError, UsageError
 from comsl.evaluation import LOOKUP
 from comsl.evaluation.metrics import BOOTSTRAP_SAMPLES, NORMALISERS
+from comsl.evaluation.notes import some
 from comsl.evaluation.outcome import Evaluation, ScoringOptions, add_floor, write_evaluation
 from comsl.evaluation.records import HYPOTHESES, RecordLog, read_records
 from comsl.evaluation.rows import Manifest, ManifestRows, TrainingRows, manifest_paths
@@ -20,7 +21,6 @@ from comsl.inference.decode import Hypothesis
 
 WITH_IDS = (".jsonl", ".json")
 """Suffixes of files that hold an object a line; all others hold a text a line."""
-NAMED = 5
 
 
 class HypothesesError(ComSLError):
@@ -147,12 +147,12 @@ def _check_ids(texts: Mapping[str, str], ids: Sequence[str], name: str) -> None:
     known = set(ids)
     unknown = [row_id for row_id in texts if row_id not in known]
     if unknown:
-        raise HypothesesError(f"{name}: {len(unknown)} ids are of no row of the manifests: {_some(unknown)}")
+        raise HypothesesError(f"{name}: {len(unknown)} ids are of no row of the manifests: {some(map(repr, unknown))}")
     missing = [row_id for row_id in ids if row_id not in texts]
     if missing:
         raise HypothesesError(
-            f"{name}: {len(missing)} of {len(ids)} rows are missing: {_some(missing)}; where there is no text, write "
-            "an empty one"
+            f"{name}: {len(missing)} of {len(ids)} rows are missing: {some(map(repr, missing))}; where there is no "
+            "text, write an empty one"
         )
 
 
@@ -197,8 +197,3 @@ def _check_free(out: Path, system: str) -> None:
 
 def _text(text: str) -> Hypothesis:
     return Hypothesis(text, math.nan)
-
-
-def _some(ids: Sequence[str]) -> str:
-    more = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""
-    return ", ".join(map(repr, ids[:NAMED])) + more

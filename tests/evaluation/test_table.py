@@ -54,6 +54,7 @@ def scores(systems: dict[str, Any], transcription: dict[str, Any] | None = None,
         "created": "now",
         "segmentation": {},
         "decoding": {"beam": 5, "length_penalty": 1.0, "max_new_tokens": None, "device": "cpu"},
+        "lowercase": False,
         "systems": systems,
         "transcription": transcription or {},
         **more,
@@ -104,6 +105,8 @@ def test_the_whole_of_covost_says_no_more_than_its_size() -> None:
     assert [line[1] for line in table.lines[21:]] == ["high (4)", "mid (5)", "low (12)", "all (21)"]
     table = sheets(scores({"direct": result({f"en-{code}": pair(1.0, 9) for code in COVOST_TARGETS})}))[0]
     assert table.title == "Translation from English, by language"
+    note = "(Wang et al. 2020, section 4.1), on detokenised text with case, into Chinese and Japanese by character"
+    assert any(text.endswith(note) for text in table.notes)
     assert "level" not in table.head
     assert [line[:2] for line in table.lines[-2:]] == [("cy", "Welsh"), ("mean", "all (15)")]
 
