@@ -21,8 +21,9 @@ from comsl.inference.mbr import chrf
 
 LEAST_ROWS = 50
 """To fit four weights on."""
-PENALTY = (1e-3, 1.0, 1.0, 1.0)
-"""On the squares of the weights; without it they grow without end where the evidence tells good from bad perfectly."""
+PENALTY = (1e-3, 0.1, 0.1, 0.1)
+"""On the squares of the weights, which without it grow without end where the evidence tells good from bad perfectly:
+evidence from 0 to 1 seldom moves the log-odds by more than 0.1 ** -0.5 = 3."""
 BINS = 5
 HEAD = ("confidence of", "rows", "confidence", "chrF", "error")
 

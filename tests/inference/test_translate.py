@@ -11,7 +11,7 @@ import torch
 
 from comsl.errors import UsageError
 from comsl.inference.clips import prepare_clip
-from comsl.inference.decode import DecodingOptions, decode_speech
+from comsl.inference.decode import Decoded, DecodingOptions, decode_speech
 from comsl.inference.inputs import FileError
 from comsl.inference.subtitles import FileResult
 from comsl.inference.translate import Translator, shipped_model
@@ -119,19 +119,19 @@ def test_a_long_file_holds_a_window_of_features_at_most(translator, folder, monk
 
     counts = {"made": 0, "decoded": 0}
     ahead = []
-    prepare, decode = translate.prepare_clip, translate.decode_speech_tasks
+    prepare, decode = translate.prepare_clip, translate.decode_modes
 
     def count_made(*arguments):
         counts["made"] += 1
         ahead.append(counts["made"] - counts["decoded"])
         return prepare(*arguments)
 
-    def count_decoded(model, processor, clips, *rest):
+    def count_decoded(model, processor, clips, *rest, **settings):
         counts["decoded"] += len(clips)
-        return decode(model, processor, clips, *rest)
+        return decode(model, processor, clips, *rest, **settings)
 
     monkeypatch.setattr(translate, "prepare_clip", count_made)
-    monkeypatch.setattr(translate, "decode_speech_tasks", count_decoded)
+    monkeypatch.setattr(translate, "decode_modes", count_decoded)
     monkeypatch.setattr(translate, "WINDOW_BATCHES", 3)
     settings = {"max_joined": 0.0, "min_pause": 0.1, "beam": 1, "batch_size": 1}
     (expected,) = run(translator, folder / "talk.wav", **settings)
@@ -165,16 +165,18 @@ def test_a_text_that_was_cut_at_its_limit_says_so(translator, folder, monkeypatc
     """Of segments, and of the file whose segment it is; of either text where there are two."""
     from comsl.inference import translate
 
-    decode = translate.decode_speech_tasks
+    decode = translate.decode_modes
 
-    def cut_the_transcript(*arguments):
-        found = decode(*arguments)
+    def cut_the_transcript(*arguments, **settings):
         return [
-            [replace(text, truncated=task == "transcribe") for text in texts]
-            for task, texts in zip(arguments[5], found, strict=True)
+            Decoded(
+                None if row.transcript is None else replace(row.transcript, truncated=True),
+                {mode: replace(text, truncated=False) for mode, text in row.translations.items()},
+            )
+            for row in decode(*arguments, **settings)
         ]
 
-    monkeypatch.setattr(translate, "decode_speech_tasks", cut_the_transcript)
+    monkeypatch.setattr(translate, "decode_modes", cut_the_transcript)
     for task, truncated in (("translate", False), ("transcribe", True), ("both", True)):
         speech, silence = run(translator, [folder / "a.wav", folder / "silence.wav"], task=task)
         assert [part.truncated for part in speech.segments] == [truncated]
