@@ -204,6 +204,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         cascade_asr=arguments.cascade_asr,
         cascade_mt=arguments.cascade_mt,
         train_manifest=arguments.train_manifest,
+        lookup=arguments.lookup,
         task=arguments.task,
         options=decoding_options(arguments),
         lowercase=arguments.lowercase,
@@ -225,6 +226,7 @@ def _score(arguments: argparse.Namespace) -> int:
         arguments.out,
         transcripts=arguments.transcripts,
         train_manifest=arguments.train_manifest,
+        lookup=arguments.lookup,
         lowercase=arguments.lowercase,
         normaliser=arguments.normaliser,
     )
@@ -278,20 +280,20 @@ def _pseudo_label(arguments: argparse.Namespace) -> int:
     from comsl.inference.decode import DecodingOptions
     from comsl.pseudo_labels.filters import Filters
     from comsl.pseudo_labels.label import Labelling, pseudo_label
-    from comsl.pseudo_labels.sources import from_manifests, read_held_out
+    from comsl.pseudo_labels.sources import open_sources
 
     keep_freed_memory()
     limit_kernel_caches()
-    names = ("max_length_ratio", "max_repeats", "min_score", "max_seconds", "identify_language")
-    filters = Filters(**{name: getattr(arguments, name) for name in names})
+    bounds = ("max_length_ratio", "max_repeats", "min_score", "max_seconds", "identify_language")
+    filters = Filters(**{name: getattr(arguments, name) for name in bounds})
     _check_folder(arguments.out)
     _hide_library_bars()
-    held_out, described = read_held_out(arguments.covost_manifests, arguments.held_out)
-    source = from_manifests(arguments.manifest, arguments.languages)
+    wanted = ("common_voice", "manifest", "covost_manifests", "held_out", "languages", "target", "out")
+    source, held_out, described = open_sources(**{name: getattr(arguments, name) for name in wanted})
     labelling = Labelling(
         arguments.model,
         held_out,
-        {"manifests": list(map(str, arguments.manifest)), **described},
+        described,
         target=arguments.target,
         options=DecodingOptions(beam=arguments.beam, batch_size=arguments.batch_size),
         filters=filters,

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from comsl.evaluation import LOOKUP
-from comsl.evaluation.metrics import INTO_ENGLISH
-from comsl.evaluation.notes import coverage, footnotes, summary
-from comsl.evaluation.published import Published, PublishedSystem, load_published, side
+from comsl.evaluation.metrics import INTO_ENGLISH, bleu_tokenizer
+from comsl.evaluation.notes import coverage, footnotes, some, summary
+from comsl.evaluation.published import Published, PublishedSystem, covost_test_rows, load_published, side
 from comsl.evaluation.records import TABLE, read_scores
 from comsl.files import write_atomically
 from comsl.languages import COVOST_TARGETS, LANGUAGES, LEVELS
@@ -97,10 +97,15 @@ def _language_sheet(scores: Scores, names: Sequence[str]) -> Sheet:
 def _names(scores: Scores) -> list[str]:
     """The directions, in the order of the papers' tables; the languages where nothing was translated."""
     order = [f"{code}-en" for code in INTO_ENGLISH] + [f"en-{code}" for code in COVOST_TARGETS] + list(INTO_ENGLISH)
-    results = scores["systems"] or scores["transcription"]
-    found = list(dict.fromkeys(name for result in results.values() for name in result["pairs"]))
+    found = list(dict.fromkeys(name for result in _results(scores).values() for name in result["pairs"]))
     known = [name for name in order if name in found]
     return known + [name for name in found if name not in known]
+
+
+def _results(scores: Scores) -> dict[str, Any]:
+    """Of the systems that translated; of the transcripts where nothing was translated."""
+    results: dict[str, Any] = scores["systems"] or scores["transcription"]
+    return results
 
 
 def _title(names: Sequence[str]) -> str:
@@ -148,8 +153,7 @@ def _amount_columns(scores: Scores) -> list[_Column]:
 
 def _first(scores: Scores, name: str) -> dict[str, Any]:
     """A direction's scores of the first system that has any."""
-    results = (scores["systems"] or scores["transcription"]).values()
-    return next(result["pairs"][name] for result in results if name in result["pairs"])
+    return next(result["pairs"][name] for result in _results(scores).values() if name in result["pairs"])
 
 
 def _score_columns(scores: Scores, system: str) -> list[_Column]:
@@ -179,8 +183,7 @@ def _mean(scores: Scores, averages: Mapping[str, Any], group: str) -> str:
 
 def _means(scores: Scores) -> dict[str, Any]:
     """By group, the averages of the first system: what the means of the table are over."""
-    results, kind = (scores["systems"], "bleu") if scores["systems"] else (scores["transcription"], "wer")
-    means: dict[str, Any] = next(iter(results.values()))["averages"][kind]
+    means: dict[str, Any] = next(iter(_results(scores).values()))["averages"]["bleu" if scores["systems"] else "wer"]
     return means
 
 
@@ -203,7 +206,7 @@ COUNTS = ("failed", "empty", "truncated")
 
 def _count_columns(scores: Scores) -> list[_Column]:
     """Counts of the systems side by side, one number where they agree."""
-    results = [result for system, result in _counted(scores).items() if system != LOOKUP]
+    results = [result for system, result in _results(scores).items() if system != LOOKUP]
 
     def cell(count: str) -> Callable[[str], str]:
         def text(name: str) -> str:
@@ -215,13 +218,8 @@ def _count_columns(scores: Scores) -> list[_Column]:
     return [_Column(count, cell(count)) for count in COUNTS]
 
 
-def _counted(scores: Scores) -> dict[str, Any]:
-    counted: dict[str, Any] = scores["systems"] or scores["transcription"]
-    return counted
-
-
 def _language_notes(scores: Scores, names: Sequence[str], means: Mapping[str, Any]) -> list[str]:
-    systems = [system for system in _counted(scores) if system != LOOKUP]
+    systems = [system for system in _results(scores) if system != LOOKUP]
     notes = [
         "every row of the manifests is scored: one that could not be done (no such clip, broken audio, a language that "
         "the model lacks) is counted as failed, and its empty hypothesis as a wrong one",
@@ -231,10 +229,7 @@ def _language_notes(scores: Scores, names: Sequence[str], means: Mapping[str, An
     if len(names) > 1 and any(group in means for group in LEVELS):
         notes.append("high, mid, low: resource levels of CoVoST 2's source languages, as in the ComSL paper")
     if scores["systems"]:
-        notes.append(
-            "BLEU: of detokenised text with its case (unless the signature says case:lc), 13a tokens; of Chinese and "
-            "Japanese by character, as the CoVoST 2 paper does (Wang et al. 2020, section 4.1)"
-        )
+        notes.append(f"BLEU: scored as in the CoVoST 2 paper (Wang et al. 2020, section 4.1), {_tokens(scores)}")
     if scores["transcription"] and scores["systems"]:
         notes.append("WER: of all rows of the source language; CER where it is written without spaces")
     unknown = {name: found["rows_without_duration"] for name, found in scores["training"].items() if name in names}
@@ -242,6 +237,19 @@ def _language_notes(scores: Scores, names: Sequence[str], means: Mapping[str, An
         f"train h of {name}: {rows} rows of unknown length are not in it" for name, rows in unknown.items() if rows
     ]
     return notes
+
+
+def _tokens(scores: Scores) -> str:
+    """What BLEU's n-grams are of, as its signatures say."""
+    case = "without case, which the paper keeps" if scores["lowercase"] else "with case"
+    pairs = [name for result in scores["systems"].values() for name in result["pairs"]]
+    spaceless = [
+        LANGUAGES[code].name
+        for code in dict.fromkeys(name.split("-")[1] for name in pairs)
+        if bleu_tokenizer(code) == "char"
+    ]
+    characters = f", into {' and '.join(spaceless)} by character" if spaceless else ""
+    return f"on detokenised text {case}{characters}"
 
 
 def with_interval(metric: Mapping[str, Any]) -> str:
@@ -255,7 +263,7 @@ def with_interval(metric: Mapping[str, Any]) -> str:
 def _published_sheets(scores: Scores, names: Sequence[str]) -> list[Sheet]:
     """Published figures beside ours, of test sets that have CoVoST 2's size and only of these."""
     published = load_published()
-    sizes = {name: published.test_size(name) for name in names if scores["systems"]}
+    sizes = {name: covost_test_rows(name) for name in names if scores["systems"]}
     found = []
     for direction, title in (("xx-en", "into English"), ("en-xx", "from English")):
         here = [name for name, size in sizes.items() if size is not None and side(name)[0] == direction]
@@ -269,10 +277,10 @@ def _published_sheets(scores: Scores, names: Sequence[str]) -> list[Sheet]:
         ]
         title = f"Beside published figures on CoVoST 2 {title} (BLEU)"
         if same:
-            notes = [f"not shown, being another test set: {', '.join(others)}"] if others else []
+            notes = [f"not shown, being another test set: {some(others)}"] if others else []
             found.append(_published_sheet(scores, published, direction, same, title, notes))
         else:
-            found.append(Sheet(title, notes=[f"none is comparable: not CoVoST 2's test sets, {', '.join(others)}"]))
+            found.append(Sheet(title, notes=[f"none is comparable: not CoVoST 2's test sets, {some(others)}"]))
     return found
 
 

@@ -86,6 +86,12 @@ def read_utterances(table: Path) -> Iterator[Utterance]:
         raise CorpusError(f"{table}: no such file; name the folder of a Common Voice release") from None
 
 
+def check_root(root: Path) -> None:
+    """Raise CorpusError for what is no folder at all."""
+    if not root.is_dir():
+        raise CorpusError(f"{root}: is not a directory; name the folder that Common Voice lies in")
+
+
 def find(root: Path, language: str) -> Source:
     """Where the release has a language.
 
@@ -96,8 +102,7 @@ def find(root: Path, language: str) -> Source:
     Raises:
         CorpusError: it has it nowhere, or in two places.
     """
-    if not root.is_dir():
-        raise CorpusError(f"{root}: is not a directory; name the folder that Common Voice lies in")
+    check_root(root)
     names = sorted({get_language(language).common_voice, language})
     if (root / VALIDATED).is_file():
         return Source(language, root)
@@ -141,13 +146,9 @@ def unpack(source: Source, clips: Collection[str], out: Path) -> Path:
     """
     if not source.is_archive:
         return source.path
-    folder = source.folder(out)
-    wanted = set(clips)
-    digest = hashlib.sha256("\n".join(sorted(wanted)).encode()).hexdigest()
-    done = [*source.stamp(), digest]
-    marker = folder / _MARKER
-    if marker.is_file() and json.loads(marker.read_text(encoding="utf-8")) == done:
-        return folder
+    if is_unpacked(source, clips, out):
+        return source.folder(out)
+    folder, wanted = source.folder(out), set(clips)
     (folder / CLIPS).mkdir(parents=True, exist_ok=True)
     for member, content in track(read_archive(source.path), description=f"unpacking {source.path.name}", unit="files"):
         target = _target(PurePosixPath(member.name), wanted, folder)
@@ -155,8 +156,21 @@ def unpack(source: Source, clips: Collection[str], out: Path) -> Path:
             _write(content, target)
     if not (folder / VALIDATED).is_file():
         raise CorpusError(f"{source.path}: no {VALIDATED} in the archive; is it one of Common Voice?")
-    write_atomically(marker, json.dumps(done))
+    write_atomically(folder / _MARKER, json.dumps(_contents(source, wanted)))
     return folder
+
+
+def is_unpacked(source: Source, clips: Collection[str], out: Path) -> bool:
+    """Whether ``unpack`` of the same has nothing to do."""
+    marker = source.folder(out) / _MARKER
+    if not source.is_archive:
+        return True
+    return marker.is_file() and json.loads(marker.read_text(encoding="utf-8")) == _contents(source, clips)
+
+
+def _contents(source: Source, clips: Collection[str]) -> list[Any]:
+    """The archive, and a digest of what is taken out of it."""
+    return [*source.stamp(), hashlib.sha256("\n".join(sorted(set(clips))).encode()).hexdigest()]
 
 
 def _target(path: PurePosixPath, wanted: Collection[str], folder: Path) -> Path | None:
