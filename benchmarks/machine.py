@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from comsl.provenance import git_commit, versions
 
@@ -63,33 +64,18 @@ def best_rate(dtype: torch.dtype = torch.float32, device: str = "cpu", size: int
     return max(rates)
 
 
-class KeptForBackward:
-    """Bytes of the tensors that autograd keeps between forward and backward, parameters apart: activations proper.
+def kept_by(function: Callable[[], Any]) -> int:
+    """Bytes that exist after a call and did not before it: of a forward pass the activations proper.
 
     What the process takes from the system beyond that depends on the allocator, and on what it does not give back.
     """
-
-    def __init__(self, model: torch.nn.Module) -> None:
-        self._parameters = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
-        self._kept: dict[int, int] = {}
-        self._hooks = torch.autograd.graph.saved_tensors_hooks(self._pack, lambda tensor: tensor)
-
-    def __enter__(self) -> KeptForBackward:
-        self._hooks.__enter__()
-        return self
-
-    def __exit__(self, *details: Any) -> None:
-        self._hooks.__exit__(*details)
-
-    @property
-    def bytes(self) -> int:
-        return sum(self._kept.values())
-
-    def _pack(self, tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in self._parameters:
-            self._kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
+    if torch.cuda.is_available():
+        before = torch.cuda.memory_allocated()
+        result = function()
+        return torch.cuda.memory_allocated() - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        result = function()  # noqa: F841 (it holds what is kept)
+    return sum(event.self_cpu_memory_usage for event in profiled.events())
 
 
 class PeakMemory:
