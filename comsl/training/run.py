@@ -23,6 +23,7 @@ from comsl.errors import ComSLError, UsageError
 from comsl.model import ComSLProcessor, compose, load_model
 from comsl.model.loading import load_text_part
 from comsl.objectives import JointModel, ObjectiveSet
+from comsl.objectives.base import Target
 from comsl.progress import console
 from comsl.training.callbacks import RunLog
 from comsl.training.checkpoints import (
@@ -122,6 +123,9 @@ def build_trainer(
     if configuration.reinitialize:
         set_seed(configuration.seed)
         model = type(model)(model.config)
+    if any(target is Target.TRANSLATION for _, target in objectives.reads.pairs):
+        taught = {*(model.config.translation_targets or ()), *train_rows.unique("target_language")} - {None}
+        model.config.translation_targets = sorted(taught)
     joint = JointModel(model, objectives, teacher, configuration.reduction)
     text_limit = text_encoder_limit(model, processor)
     longest = longest_clip(model, text_limit)

@@ -28,8 +28,9 @@ def text_model(layers=2, dropout=0.0, activation="gelu"):
     return model
 
 
-def encoded_and_decoded(model, spans=Spans.consecutive(torch.tensor(LENGTHS))):
+def encoded_and_decoded(model):
     torch.manual_seed(1)
+    spans = Spans.consecutive(torch.tensor(LENGTHS))
     embeds = torch.randn(sum(LENGTHS), WIDTH, requires_grad=True)
     memory, _ = run_encoder(model.encoder, embeds, spans, frozenset())
     return embeds, run_decoder(model.decoder, embeds * 2, spans, memory, spans)
