@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from comsl import __version__
+from comsl.commands.common import Command
+from comsl.commands.common import positive as _positive
+from comsl.commands.prepare import add_prepare
 from comsl.demo import PARTS
 from comsl.evaluation import SYSTEMS
 from comsl.inference import PRECISIONS, TASKS
@@ -42,22 +44,32 @@ def build_parser() -> argparse.ArgumentParser:
     _add_translate(command)
     _add_compose(command)
     _add_trim(command)
-    _add_prepare(command)
+    add_prepare(command)
     _add_train(command)
     _add_evaluate(command)
+    _add_score(command)
     _add_compare(command)
     _add_demo(command)
+    _add_run(command)
+    _add_pseudo_label(command)
     return parser
 
 
-Command = Callable[..., argparse.ArgumentParser]
+def parse(words: list[str]) -> argparse.Namespace:
+    """The command line's arguments; of ``comsl train``, ``overrides`` holds the words for the recipe's keys."""
+    parser = build_parser()
+    arguments, rest = parser.parse_known_args(words)
+    if arguments.command == "train":
+        arguments.overrides = rest
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return arguments
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return number
+def overrides_of(arguments: argparse.Namespace) -> list[str]:
+    """The words of ``comsl train`` that are for the recipe's keys."""
+    named = [] if arguments.output_dir is None else ["--output_dir", arguments.output_dir]
+    return [*arguments.overrides, *named]
 
 
 class _ListKeys(argparse.Action):
@@ -78,6 +90,24 @@ def _add_decoding(parser: argparse.ArgumentParser, on_a_gpu: str) -> None:
         help="what to compute in; int8 and bfloat16 are faster, smaller and less exact (default: float32 on the CPU, "
         f"{on_a_gpu} on a GPU)",
     )
+
+
+def _add_scoring(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--train-manifest",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="training rows, for their hours, the look-up floor and the scores of what is not in them",
+    )
+    parser.add_argument(
+        "--no-lookup",
+        dest="lookup",
+        action="store_false",
+        help="leave out the look-up floor (of large training sets it takes long)",
+    )
+    parser.add_argument("--lowercase", action="store_true", help="score translations without case")
+    parser.add_argument("--normaliser", default="basic", metavar="NAME", help="of transcripts (default basic)")
 
 
 def _add_translate(command: Command) -> None:
@@ -172,17 +202,6 @@ def _add_trim(command: Command) -> None:
     rule.add_argument("--like", type=Path, metavar="DIR", help="keep exactly the tokens of this trimmed model")
 
 
-def _add_prepare(command: Command) -> None:
-    parser = command(
-        "prepare",
-        "turn a corpus into manifests",
-        "comsl prepare mboshi --root mboshi-french-parallel-corpus --out data/mboshi",
-    )
-    parser.add_argument("corpus", choices=("mboshi",), help="mboshi: Mboshi speech, French translations (4.4 hours)")
-    parser.add_argument("--root", required=True, type=Path, metavar="DIR", help="where the corpus lies")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where the manifests go")
-
-
 def _add_train(command: Command) -> None:
     parser = command(
         "train",
@@ -215,13 +234,39 @@ def _add_evaluate(command: Command) -> None:
     )
     parser.add_argument("--cascade-asr", metavar="DIR", help="model that transcribes in the cascade (default: --model)")
     parser.add_argument("--cascade-mt", metavar="DIR", help="model that translates in the cascade (default: --model)")
-    parser.add_argument(
-        "--train-manifest", type=Path, nargs="+", metavar="FILE", help="training rows, for the look-up floor"
-    )
     parser.add_argument("--task", choices=TASKS, default="both", help="what to score (default both)")
-    parser.add_argument("--lowercase", action="store_true", help="score translations without case")
-    parser.add_argument("--normaliser", default="basic", metavar="NAME", help="of transcripts (default basic)")
+    _add_scoring(parser)
     _add_decoding(parser, "as saved")
+
+
+def _add_score(command: Command) -> None:
+    parser = command(
+        "score",
+        "score what another system made of manifests, by the same code and into the same folder",
+        "comsl score --manifest test.jsonl --hypotheses theirs.txt --system theirs --out runs/theirs/test",
+        "comsl score --manifest data/fr_en/test.jsonl data/de_en/test.jsonl --system theirs --out runs/theirs/test \\",
+        "      --hypotheses fr.txt de.txt --transcripts heard.fr.txt heard.de.txt",
+    )
+    parser.add_argument("--manifest", required=True, nargs="+", type=Path, metavar="FILE", help="JSONL or Parquet")
+    parser.add_argument(
+        "--hypotheses",
+        required=True,
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="the translations: a file of text a manifest, one line a row; or .jsonl with id and hypothesis",
+    )
+    parser.add_argument("--system", required=True, metavar="NAME", help="what to call it in tables and comparisons")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where scores, hypotheses and page go")
+    parser.add_argument(
+        "--transcripts",
+        nargs="+",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="what it heard, in the same form (.jsonl: id and transcript), for word error rates",
+    )
+    _add_scoring(parser)
 
 
 def _add_compare(command: Command) -> None:
@@ -231,7 +276,12 @@ def _add_compare(command: Command) -> None:
         "comsl compare runs/a/test runs/b/test",
         "comsl compare runs/a/test runs/a/test --system direct --system-b cascade --out runs/a/cascade.json",
     )
-    parser.add_argument("first", type=Path, metavar="A", help="directory that comsl evaluate wrote")
+    parser.add_argument(
+        "first",
+        type=Path,
+        metavar="A",
+        help="directory that comsl evaluate or comsl score wrote, or one of several of these",
+    )
     parser.add_argument("second", type=Path, metavar="B", help="another one, over the same manifest")
     parser.add_argument("--system", default="direct", metavar="NAME", help="system to compare (default direct)")
     parser.add_argument("--system-b", metavar="NAME", help="system of B, where it is another one")
@@ -244,6 +294,7 @@ def _add_demo(command: Command) -> None:
         "show the whole path on a small world: build, compose, train, compare, translate (some minutes on 2 cores)",
         "comsl demo --out demo-out",
         "comsl demo --pretrain speech --out my-parts",
+        "comsl demo --covost data/miniature",
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="(default demo-out; of --pretrain: the package)")
     parser.add_argument(
@@ -256,3 +307,89 @@ def _add_demo(command: Command) -> None:
         "quarter hours with one thread; speech and text can run side by side; what is only needed on the way goes to "
         "./demo-out/pretrain)",
     )
+    parser.add_argument(
+        "--covost",
+        type=Path,
+        metavar="DIR",
+        help="instead write a miniature of Common Voice and CoVoST 2: their file names and columns, mp3 clips of "
+        "synthetic voices, faults listed in DIR/planted.json (about 6,600 clips, two minutes on 2 cores)",
+    )
+    parser.add_argument(
+        "--languages",
+        nargs="+",
+        metavar="LANG",
+        help="source languages of the miniature; en: English into the others (default: the 21)",
+    )
+    parser.add_argument("--scale", type=float, default=1.0, metavar="X", help="of its number of clips (default 1)")
+    parser.add_argument(
+        "--archives", action="store_true", help="one .tar.gz a language and table, as one downloads them"
+    )
+
+
+def _add_run(command: Command) -> None:
+    parser = command(
+        "run",
+        "run the steps that a folder's run.yaml names; the same command again goes on where the last one stopped",
+        "comsl run recipes/covost2 --set covost=CoVoST2 --set common_voice=cv-corpus-4-2019-12-10",
+        "comsl run recipes/covost2 --set covost=CoVoST2 --set common_voice=cv-corpus-4-2019-12-10 --list",
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR", help="folder with a run.yaml")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a variable of run.yaml; may be repeated"
+    )
+    parser.add_argument("--list", action="store_true", help="show the steps and what is finished, and run nothing")
+    some = parser.add_mutually_exclusive_group()
+    some.add_argument("--from", dest="first", metavar="STEP", help="leave out the steps before this one")
+    some.add_argument("--only", metavar="STEP", help="leave out all steps but this one")
+    parser.add_argument("--again", action="store_true", help="run steps even if they are finished")
+
+
+def _add_pseudo_label(command: Command) -> None:
+    parser = command(
+        "pseudo-label",
+        "translate transcribed clips that nobody has translated, for training",
+        "comsl pseudo-label --model runs/1-text --common-voice cv-corpus-4-2019-12-10 \\",
+        "      --covost-manifests data/covost2 --languages fr de --out data/pseudo",
+        "comsl pseudo-label --model runs/mt --manifest transcribed.jsonl --held-out dev.jsonl test.jsonl --out pseudo",
+        "torchrun --nproc_per_node 8 -m comsl pseudo-label --model runs/1-text --common-voice cv \\",
+        "      --covost-manifests data/covost2 --out data/pseudo",
+    )
+    parser.add_argument("--model", required=True, metavar="MODEL", help="a ComSL model whose text part translates")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where the manifests go")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--common-voice", type=Path, metavar="DIR", help="a release: its validated clips")
+    source.add_argument(
+        "--manifest", type=Path, nargs="+", metavar="FILE", help="the rows without translation in these"
+    )
+    parser.add_argument(
+        "--covost-manifests",
+        type=Path,
+        metavar="DIR",
+        help="what comsl prepare covost2 wrote: clips that have a translation, and all of dev and test, are left out",
+    )
+    parser.add_argument(
+        "--held-out", type=Path, nargs="+", default=[], metavar="FILE", help="further dev and test manifests"
+    )
+    parser.add_argument("--languages", nargs="+", metavar="LANG", help="source languages (default: all that there are)")
+    parser.add_argument("--target", default="en", metavar="LANG", help="language to translate into (default en)")
+    bounds = parser.add_argument_group("what is kept")
+    bounds.add_argument(
+        "--max-length-ratio", type=float, default=3.0, metavar="X", help="of the sides, in tokens (default 3; 0: any)"
+    )
+    bounds.add_argument(
+        "--max-repeats", type=int, default=3, metavar="N", help="of an n-gram in succession (default 3; 0: any)"
+    )
+    bounds.add_argument(
+        "--min-score",
+        type=float,
+        default=-1.5,
+        metavar="X",
+        help="mean log-probability of a token (default -1.5; -inf: any)",
+    )
+    bounds.add_argument("--max-seconds", type=float, default=30.0, metavar="X", help="of a clip (default 30)")
+    bounds.add_argument(
+        "--identify-language",
+        action="store_true",
+        help="only what a language identifier takes for the target language (pip install lingua-language-detector)",
+    )
+    _add_decoding(parser, "as saved")

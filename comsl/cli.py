@@ -10,16 +10,21 @@ import argparse
 import errno
 import os
 import sys
-import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from comsl.allocator import keep_freed_memory, limit_kernel_caches
-from comsl.arguments import build_parser
+from comsl.arguments import overrides_of, parse
+from comsl.commands.common import check_folder as _check_folder
+from comsl.commands.common import complain as _complain
+from comsl.commands.prepare import prepare
 from comsl.errors import ComSLError, UsageError
+
+if TYPE_CHECKING:
+    from comsl.evaluation.outcome import Evaluation
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors of a write to a file that is open already: Python does not say which one that is."""
@@ -32,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     arguments = argparse.Namespace()
     try:
-        arguments = _parse(words)
+        arguments = parse(words)
         code = HANDLERS[arguments.command](arguments)
         sys.stdout.flush()
         return code
@@ -59,20 +64,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _parse(words: list[str]) -> argparse.Namespace:
-    parser = build_parser()
-    arguments, rest = parser.parse_known_args(words)
-    if arguments.command == "train":
-        arguments.overrides = rest
-    elif rest:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    return arguments
-
-
-def _complain(message: str) -> None:
-    print(f"comsl: {message}", file=sys.stderr)
-
-
 def _silence_stdout() -> None:
     with suppress(OSError, ValueError):  # stdout may be no file at all
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -97,16 +88,6 @@ def _file_trouble(error: OSError, arguments: argparse.Namespace) -> str:
 # --------------------------------------------------------------------------------------------------------- handlers
 
 
-def _prepare(arguments: argparse.Namespace) -> int:
-    from comsl.data.corpora import mboshi
-
-    summary = mboshi.prepare(arguments.root, arguments.out)
-    dropped = sum(map(len, summary.dropped.values()))
-    if dropped:
-        _complain(f"{dropped} utterances were left out; {arguments.out / 'prepare.json'} says why, one by one")
-    return 1 if dropped else 0
-
-
 def _train(arguments: argparse.Namespace) -> int:
     limit_kernel_caches()
     from comsl.training.configuration import load_configuration
@@ -116,12 +97,6 @@ def _train(arguments: argparse.Namespace) -> int:
     train(load_configuration(arguments.recipe, overrides_of(arguments)))
     disconnect()
     return 0
-
-
-def overrides_of(arguments: argparse.Namespace) -> list[str]:
-    """The words of ``comsl train`` that are for the recipe's keys."""
-    named = [] if arguments.output_dir is None else ["--output_dir", arguments.output_dir]
-    return [*arguments.overrides, *named]
 
 
 def _compare(arguments: argparse.Namespace) -> int:
@@ -266,16 +241,6 @@ def _trim(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _check_folder(folder: Path) -> None:
-    """Make the folder and see that it takes files, before minutes of work go into what should lie there."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise ComSLError(f"--out {folder}: cannot be written: {error.strerror}") from error
-
-
 def _say(message: str) -> None:
     """A line on stderr about what is being done."""
     from comsl.progress import console
@@ -316,6 +281,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         cascade_asr=arguments.cascade_asr,
         cascade_mt=arguments.cascade_mt,
         train_manifest=arguments.train_manifest,
+        lookup=arguments.lookup,
         task=arguments.task,
         beam=arguments.beam,
         batch_size=arguments.batch_size,
@@ -324,9 +290,31 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         device=_device(arguments),
         precision=arguments.precision,
     )
+    return _evaluated(result)
+
+
+def _score(arguments: argparse.Namespace) -> int:
+    from comsl.evaluation.external import score_external
+
+    _check_folder(arguments.out)
+    result = score_external(
+        arguments.manifest,
+        arguments.hypotheses,
+        arguments.system,
+        arguments.out,
+        transcripts=arguments.transcripts,
+        train_manifest=arguments.train_manifest,
+        lookup=arguments.lookup,
+        lowercase=arguments.lowercase,
+        normaliser=arguments.normaliser,
+    )
+    return _evaluated(result)
+
+
+def _evaluated(result: Evaluation) -> int:
     for line in result.complaints:
         _complain(line)
-    print(f"{result.out / 'report.html'}")
+    print(f"{result.out / 'report.html'}\n{result.out / 'table.md'}")
     return 0 if result.ok else 1
 
 
@@ -344,6 +332,12 @@ def _device(arguments: argparse.Namespace) -> str | None:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
+    if arguments.covost is not None:
+        from comsl.demo.covost import build_covost
+
+        _check_folder(arguments.covost, "--covost")
+        print(build_covost(arguments.covost, arguments.languages, arguments.scale, archives=arguments.archives))
+        return 0
     if arguments.pretrain is not None:
         from comsl.demo import PARTS
         from comsl.demo.pretrain import MODELS, pretrain
@@ -358,13 +352,59 @@ def _demo(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _run(arguments: argparse.Namespace) -> int:
+    from comsl.workflow.plan import load_plan
+    from comsl.workflow.run import chosen, overview, run_plan
+
+    plan = load_plan(arguments.folder, arguments.set)
+    steps = chosen(plan, arguments.first, arguments.only)
+    if arguments.list:
+        print("\n".join(overview(plan)))
+        return 0
+    ran = run_plan(plan, steps, arguments.again)
+    page = f"; page: {plan.page}" if plan.page is not None and plan.page.exists() else ""
+    print(f"{ran} of {len(steps)} steps run, {len(steps) - ran} finished before{page}")
+    return 0
+
+
+def _pseudo_label(arguments: argparse.Namespace) -> int:
+    from comsl.inference.decode import DecodingOptions
+    from comsl.pseudo_labels.filters import Filters
+    from comsl.pseudo_labels.label import Labelling, pseudo_label
+    from comsl.pseudo_labels.sources import open_sources
+
+    keep_freed_memory()
+    limit_kernel_caches()
+    bounds = ("max_length_ratio", "max_repeats", "min_score", "max_seconds", "identify_language")
+    filters = Filters(**{name: getattr(arguments, name) for name in bounds})
+    _check_folder(arguments.out)
+    _hide_library_bars()
+    wanted = ("common_voice", "manifest", "covost_manifests", "held_out", "languages", "target", "out")
+    source, held_out, described = open_sources(**{name: getattr(arguments, name) for name in wanted})
+    labelling = Labelling(
+        arguments.model,
+        held_out,
+        described,
+        target=arguments.target,
+        options=DecodingOptions(beam=arguments.beam, batch_size=arguments.batch_size),
+        filters=filters,
+        device=_device(arguments),
+        precision=arguments.precision,
+    )
+    pseudo_label(source, labelling, arguments.out)
+    return 0
+
+
 HANDLERS: dict[str, Callable[[argparse.Namespace], int]] = {
     "translate": _translate,
     "compose": _compose,
     "trim": _trim,
-    "prepare": _prepare,
+    "prepare": prepare,
     "train": _train,
     "evaluate": _evaluate,
+    "score": _score,
     "compare": _compare,
     "demo": _demo,
+    "run": _run,
+    "pseudo-label": _pseudo_label,
 }

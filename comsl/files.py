@@ -1,12 +1,22 @@
-"""Files that are replaced whole: a reader finds the old content or the new one, never half of it."""
+"""Files named by patterns, and files that are replaced whole: a reader finds the old content or the new one."""
 
 from __future__ import annotations
 
+import glob
+import hashlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+
+def matching(name: str) -> list[str]:
+    """What a name or pattern (``data/*_en/train.jsonl``) means: the sorted paths that it matches, which may be none.
+
+    A path that is there is meant as it is written, and so is a name that is no pattern, there or not.
+    """
+    return [name] if os.path.exists(name) or not glob.has_magic(name) else sorted(glob.glob(name, recursive=True))
 
 
 @contextmanager
@@ -29,6 +39,15 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         temporary.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
         sync(temporary)
     sync(path.parent)
+
+
+def sha256_of_files(files: Iterable[Path]) -> str | None:
+    """Over the digests of the files' contents, in their order; None where there is none."""
+    digests = []
+    for file in files:
+        with file.open("rb") as content:
+            digests.append(hashlib.file_digest(content, "sha256").digest())
+    return hashlib.sha256(b"".join(digests)).hexdigest() if digests else None
 
 
 def sync(path: str | Path) -> None:

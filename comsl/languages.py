@@ -48,6 +48,14 @@ class Language:
     related: str | None
     espeak_exact: bool = True
 
+    @property
+    def common_voice(self) -> str:
+        """What the language is called in file and folder names of Common Voice and CoVoST 2."""
+        return _COMMON_VOICE.get(self.code, self.code)
+
+
+# Only those of CoVoST 2; Common Voice gives some other languages a region too.
+_COMMON_VOICE = {"zh": "zh-CN", "sv": "sv-SE"}
 
 _COVOST = (
     # code, name, level, Whisper, mBART-50, M2M-100, NLLB-200, espeak-ng, related
@@ -289,6 +297,9 @@ LEVELS: dict[Level, tuple[str, ...]] = {
     level: tuple(language.code for language in _COVOST if language.level == level) for level in ("high", "mid", "low")
 }
 """CoVoST 2 source languages by resource level, in the order of the paper's tables."""
+
+COVOST_SOURCES: tuple[str, ...] = tuple(code for codes in LEVELS.values() for code in codes)
+"""Languages that CoVoST 2 translates into English, in the same order."""
 
 COVOST_TARGETS: tuple[str, ...] = (
     "de", "ca", "zh", "fa", "et", "mn", "tr", "ar", "sv", "lv", "sl", "ta", "ja", "id", "cy",

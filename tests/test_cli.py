@@ -19,10 +19,22 @@ import pytest
 import soundfile
 
 from comsl import __version__, cli
-from comsl.arguments import build_parser
+from comsl.arguments import build_parser, overrides_of
 from comsl.errors import ComSLError, UsageError
 
-COMMANDS = ("translate", "compose", "trim", "prepare", "train", "evaluate", "compare", "demo")
+COMMANDS = (
+    "translate",
+    "compose",
+    "trim",
+    "prepare",
+    "train",
+    "evaluate",
+    "score",
+    "compare",
+    "demo",
+    "run",
+    "pseudo-label",
+)
 PREPARE = ["prepare", "mboshi", "--root", "corpus", "--out", "data"]
 
 
@@ -38,7 +50,8 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         cli.main(["--help"])
     assert caught.value.code == 0
     text = capsys.readouterr().out
-    assert all(f"    {command} " in text for command in COMMANDS)
+    words = {line.split()[0] for line in text.splitlines() if line.startswith("    ") and line[4:5].strip()}
+    assert words >= set(COMMANDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -192,7 +205,7 @@ def test_train_hands_overrides_to_the_configuration(monkeypatch: pytest.MonkeyPa
     words = ["train", "r.yaml", "--output_dir", "runs/a", "--optimizer.learning_rate", "1e-4", "--objectives.erm=null"]
     assert cli.main(words) == 0
     assert seen[0].recipe == Path("r.yaml")
-    assert cli.overrides_of(seen[0]) == [
+    assert overrides_of(seen[0]) == [
         "--optimizer.learning_rate", "1e-4", "--objectives.erm=null", "--output_dir", "runs/a",
     ]  # fmt: skip
 

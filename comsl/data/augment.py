@@ -40,7 +40,7 @@ class AugmentSettings:
     time_masks: int = 0
     """SpecAugment: number of time masks."""
     time_mask_frames: int = 50
-    """Longest time mask in frames of the features (10 ms in Whisper's)."""
+    """Longest time mask in frames of 10 ms."""
     time_mask_share: float = 0.2
     """Largest share of a clip that its time masks cover together."""
     frequency_masks: int = 0
@@ -138,7 +138,7 @@ def noise_files(directory: str) -> tuple[Path, ...]:
 
 
 def mask_features(
-    features: Features, settings: AugmentSettings, generator: np.random.Generator, time_axis: int = 1
+    features: Features, settings: AugmentSettings, generator: np.random.Generator, stack: int | None = None
 ) -> Features:
     """SpecAugment (Park et al., 2019) without time warping.
 
@@ -146,13 +146,13 @@ def mask_features(
     ``time_mask_share`` of the clip. What is masked takes the clip's mean.
 
     Args:
-        features: [M, T], or [T, M] with ``time_axis`` 0.
+        features: [M, T] (Whisper's), or [T, S * M] with S = ``stack``: each row is S frames one after the other.
 
     Returns:
         A masked copy.
     """
     masked = features.copy()
-    by_time = masked if time_axis == 1 else masked.T
+    by_time = masked if stack is None else masked.reshape(len(masked) * stack, -1).T
     bands, frames = by_time.shape
     mean = features.mean()
     for _ in range(settings.frequency_masks):

@@ -23,6 +23,7 @@ from comsl.data.audio import MIN_DURATION, SAMPLE_RATE, audio_duration, load_aud
 from comsl.data.augment import AugmentSettings, augment_waveform, mask_features
 from comsl.data.errors import DataError
 from comsl.data.manifest import ManifestPath, load_manifest
+from comsl.data.teacher import TeacherCache, Top
 from comsl.errors import ComSLError, UsageError
 from comsl.progress import track
 
@@ -79,9 +80,11 @@ class Example:
     transcript: str | None = None
     translation: str | None = None
     features: npt.NDArray[np.float32] | None = None
-    """[n_mels, T], [samples] or [T, 160]."""
+    """[n_mels, T], [samples] or [T, S * n_mels], S frames stacked to one."""
     duration: float | None = None
     """Seconds of audio that the features are made of."""
+    teacher: Top | None = None
+    """The frozen text model's likeliest tokens at each position of the translation, and their probabilities [N, k]."""
 
 
 class SpeechTranslationDataset(Dataset[Example]):
@@ -97,6 +100,7 @@ class SpeechTranslationDataset(Dataset[Example]):
         max_duration: seconds that the model reads at most; default: the processor's ``max_duration``, if it has one.
             Never more than its ``fixed_duration``.
         mixed: what the text encoder reads of a clip behind its transcript; None where it does not, or has no limit.
+        teacher: cached distributions of the same rows, which go into the examples.
 
     Raises:
         DataError: a row lacks a column that the fields need, is in a language that the processor lacks, or is known
@@ -113,6 +117,7 @@ class SpeechTranslationDataset(Dataset[Example]):
         fields: Collection[str] | None = None,
         max_duration: float | None = None,
         mixed: MixedLimit | None = None,
+        teacher: TeacherCache | None = None,
     ) -> None:
         self.manifest = manifest if isinstance(manifest, datasets.Dataset) else load_manifest(manifest)
         if self.manifest._indices is not None:  # a selection: its columns would be those of the whole
@@ -126,11 +131,11 @@ class SpeechTranslationDataset(Dataset[Example]):
         self.fixed_duration: float | None = getattr(processor, "fixed_duration", None)
         limits = [seconds for seconds in (max_duration, self.fixed_duration) if seconds is not None]
         self.max_duration: float | None = min(limits, default=None)
-        self.mixed = mixed
+        self.mixed, self.teacher = mixed, teacher
         # Shared memory, so that workers that live on from one epoch to the next see it change.
         self._epoch = torch.zeros((), dtype=torch.long).share_memory_()
         self._seconds: npt.NDArray[np.float64] | None = None
-        self._time_axis = self._find_time_axis()
+        self._stack = self._find_stack()
         self._check_columns()
         self._check_languages()
         if self.fields is not None and "speech" not in self.fields:
@@ -144,14 +149,15 @@ class SpeechTranslationDataset(Dataset[Example]):
         if self.fields is not None:
             self._check_durations(_numbers(self.manifest.data.column("duration")))
 
-    def _find_time_axis(self) -> int:
-        kind = getattr(getattr(self.processor, "feature_extractor", None), "kind", "whisper")
+    def _find_stack(self) -> int | None:
+        extractor = getattr(self.processor, "feature_extractor", None)
+        kind = getattr(extractor, "kind", "whisper")
         if kind == "waveform" and self.augment.masks_features:
             raise UsageError(
                 "augment.time_masks and augment.frequency_masks are for spectral features; this model reads the"
                 " waveform itself: leave them out (augment.speed and augment.noise work on waveforms)"
             )
-        return 0 if kind == "filterbank" else 1
+        return extractor.stack if extractor is not None and kind == "filterbank" else None
 
     def __len__(self) -> int:
         return len(self.manifest)
@@ -175,6 +181,8 @@ class SpeechTranslationDataset(Dataset[Example]):
         example = Example(
             index, row["id"], key, row["source_language"], row["target_language"], row["transcript"], row["translation"]
         )
+        if self.teacher is not None:
+            example.teacher = self.teacher[index]
         if row.get("audio") is not None and (self.fields is None or "speech" in self.fields):
             try:
                 self._add_speech(example, row["audio"])
@@ -200,7 +208,7 @@ class SpeechTranslationDataset(Dataset[Example]):
         example.duration = waveform.size / SAMPLE_RATE
         example.features = self.processor.features(waveform)
         if self.augment.masks_features:
-            example.features = mask_features(example.features, self.augment, generator, self._time_axis)
+            example.features = mask_features(example.features, self.augment, generator, self._stack)
 
     def _wrong_duration(self, seconds: float, slack: float = _LENGTH_SLACK) -> str | None:
         if seconds < MIN_DURATION:

@@ -15,3 +15,7 @@ class DataError(ComSLError):
         if "Original Traceback" in message and marker in message:
             message = message.rsplit(marker, 1)[1].strip()
         super().__init__(message)
+
+
+class CorpusError(DataError):
+    """What lies there is not the corpus, or too little of it."""

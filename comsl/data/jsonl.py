@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,11 @@ _KINDS = {
 
 class MalformedLine(Exception):
     """A line that is not a JSON object with fields of the schema's types: ``file:line: what is wrong``."""
+
+
+def jsonl_line(row: Mapping[str, Any]) -> str:
+    """A row as a line of a file."""
+    return json.dumps(row, ensure_ascii=False, default=str) + "\n"
 
 
 def read_blocks(path: Path, schema: pa.Schema) -> Iterator[pa.Table]:

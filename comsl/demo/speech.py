@@ -24,6 +24,7 @@ import soxr
 
 from comsl.data.constants import SAMPLE_RATE
 from comsl.errors import ComSLError
+from comsl.languages import get_language
 
 # From espeak-ng's public header speak_lib.h.
 _AUDIO_OUTPUT_SYNCHRONOUS = 2
@@ -148,13 +149,19 @@ def _say(text: str, voice: Voice) -> tuple[np.ndarray, int]:
             engine.close()
 
 
-def sample_voice(language: str, variants: tuple[str, ...], rng: np.random.Generator) -> Voice:
+RATES = (135, 200)
+"""Words per minute: the slowest voice, and what the fastest stays below."""
+
+
+def sample_voice(
+    language: str, variants: tuple[str, ...], rng: np.random.Generator, rates: tuple[int, int] = RATES
+) -> Voice:
     """A random speaker of `language` out of `variants`, with a random rate, pitch and liveliness."""
-    names = DIALECTS.get(language, (language,))
+    names = DIALECTS.get(language) or (get_language(language).espeak or language,)
     return Voice(
         name=names[int(rng.integers(len(names)))],
         variant=variants[int(rng.integers(len(variants)))],
-        rate=int(rng.integers(135, 200)),
+        rate=int(rng.integers(*rates)),
         pitch=int(rng.integers(30, 71)),
         range=int(rng.integers(30, 75)),
     )
@@ -232,12 +239,13 @@ def speak(
     seed: int,
     variants: tuple[str, ...] = TRAIN_VARIANTS,
     noisy: float = 0.3,
+    rates: tuple[int, int] = RATES,
 ) -> list[Utterance]:
     """Give each (language, text) a random voice, noise (with probability `noisy`) and silence."""
     rng = np.random.default_rng([seed, 2])
     utterances = []
     for index, (language, text) in enumerate(texts):
-        voice = sample_voice(language, variants, rng)
+        voice = sample_voice(language, variants, rng, rates)
         snr = float(rng.uniform(8, 35)) if rng.random() < noisy else None
         silence = (float(rng.uniform(0.02, 0.3)), float(rng.uniform(0.02, 0.3)))
         utterances.append(Utterance(language, text, voice, snr, silence, seed + index))

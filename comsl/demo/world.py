@@ -11,21 +11,17 @@ voices that nobody hears in training.
 from __future__ import annotations
 
 import json
-import multiprocessing
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import soundfile
-
 from comsl.errors import UsageError
-from comsl.files import replacing, write_atomically
-from comsl.progress import track
+from comsl.files import write_atomically
 
+from .clips import clip_name, speak_clips
 from .grammar import DEV_PAIRS, TEST_PAIRS, Pair, generate, held_out, held_out_sentences
-from .speech import DEV_VARIANTS, SAMPLE_RATE, TEST_VARIANTS, TRAIN_VARIANTS, Utterance, render, speak
+from .speech import DEV_VARIANTS, TEST_VARIANTS, TRAIN_VARIANTS, Utterance, speak
 
 DEFAULT_SIZES = {"de": 3000, "es": 1200, "fr": 1200, "cy": 400}
 """Training triples: a language that is high, two that are mid and one that is low in resources."""
@@ -87,7 +83,7 @@ def build_world(
         return world
     out.mkdir(parents=True, exist_ok=True)
     everything = [utterance for plan in plans.values() for _, utterance in plan]
-    durations = _speak_all(out, everything, workers)
+    durations = speak_clips(out, everything, workers)
     for split, plan in plans.items():
         rows = [_row(split, index, pair, said, durations[said]) for index, (pair, said) in enumerate(plan)]
         _write_lines(out / f"{split}.jsonl", rows)
@@ -126,39 +122,10 @@ def _share(flags: Sequence[bool]) -> float:
     return round(sum(flags) / max(1, len(flags)), 4)
 
 
-def _name(utterance: Utterance) -> str:
-    """The clip's path inside the world."""
-    return f"audio/{utterance.language}/{utterance.digest[:16]}.flac"
-
-
-def _speak_one(task: tuple[Path, Utterance]) -> float:
-    """Write one clip unless it is there; its duration in seconds."""
-    out, utterance = task
-    path = out / _name(utterance)
-    if path.exists():
-        return float(soundfile.info(path).duration)
-    waveform = render(utterance)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as part:
-        soundfile.write(part, waveform, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
-    return len(waveform) / SAMPLE_RATE
-
-
-def _speak_all(out: Path, utterances: Sequence[Utterance], workers: int) -> dict[Utterance, float]:
-    tasks = [(out, utterance) for utterance in utterances]
-    label = {"total": len(tasks), "description": "speaking", "unit": "clip"}
-    if workers < 2 or len(tasks) < 200:
-        durations = list(track(map(_speak_one, tasks), **label))  # type: ignore[arg-type]
-    else:
-        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-            durations = list(track(pool.map(_speak_one, tasks, chunksize=32), **label))  # type: ignore[arg-type]
-    return dict(zip(utterances, durations, strict=True))
-
-
 def _row(split: str, index: int, pair: Pair, said: Utterance, duration: float) -> dict[str, Any]:
     return {
         "id": f"demo-{split}-{pair.language}-{index:05d}",
-        "audio": _name(said),
+        "audio": clip_name(said),
         "duration": round(duration, 3),
         "source_language": pair.language,
         "target_language": "en",

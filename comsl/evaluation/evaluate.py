@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import datetime
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-import comsl
 from comsl.errors import ComSLError, UsageError
 from comsl.evaluation import LOOKUP, SYSTEMS
 from comsl.evaluation.curves import read_curves
-from comsl.evaluation.lookup import Lookup
 from comsl.evaluation.metrics import BOOTSTRAP_SAMPLES, NORMALISERS
-from comsl.evaluation.records import ATTENTION, SCORES, Record, RecordLog, grouped_failures, write_json
-from comsl.evaluation.report import render, write_html
-from comsl.evaluation.report import show as show_report
-from comsl.evaluation.rows import Manifest, ManifestRows, manifest_paths
-from comsl.evaluation.scoring import direction, transcription_scores, translation_scores, unseen_rows
+from comsl.evaluation.outcome import Evaluation, ScoringOptions, add_floor, write_evaluation
+from comsl.evaluation.records import ATTENTION, Record, RecordLog
+from comsl.evaluation.rows import Manifest, ManifestRows, TrainingRows
 from comsl.evaluation.settings import decoding_settings, model_name
 from comsl.evaluation.systems import (
     LISTENERS,
@@ -30,40 +24,10 @@ from comsl.evaluation.systems import (
     ModelDecoder,
     SystemRunner,
     load_decoder,
-    record,
 )
 from comsl.inference import TASKS, Precision
 from comsl.inference.decode import DecodingOptions, Hypothesis
 from comsl.progress import console, track
-from comsl.provenance import git_commit, versions
-
-UNSEEN = " unseen"
-"""Behind a system's name: its rows whose reference is not in the training manifest."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What ``evaluate`` gives back; all of it is in the folder ``out`` too."""
-
-    out: Path
-    scores: dict[str, Any]
-    records: list[Record]
-
-    @property
-    def failed(self) -> list[dict[str, str]]:
-        """``{"id", "system", "error"}`` of every row that could not be done."""
-        failed: list[dict[str, str]] = self.scores["failed"]
-        return failed
-
-    @property
-    def complaints(self) -> list[str]:
-        """One line a row and reason: "id (system, system): reason"."""
-        return [f"{row_id} ({systems}): {error}" for row_id, systems, error in grouped_failures(self.failed)]
-
-    @property
-    def ok(self) -> bool:
-        """Whether every row was done; False is exit code 1."""
-        return not self.failed
 
 
 def evaluate(
@@ -75,6 +39,7 @@ def evaluate(
     cascade_asr: str | Path | Decoder | None = None,
     cascade_mt: str | Path | Decoder | None = None,
     train_manifest: Manifest | None = None,
+    lookup: bool = True,
     task: str = "both",
     beam: int = 5,
     batch_size: int = 8,
@@ -87,7 +52,8 @@ def evaluate(
     precision: Precision | None = None,
     show: bool = True,
 ) -> Evaluation:
-    """Decode manifests with each system, score the hypotheses, write hypotheses.jsonl, scores.json and report.html.
+    """Decode manifests with each system, score the hypotheses, write hypotheses.jsonl, scores.json, table.md and
+    report.html.
 
     Interrupted, the same call goes on where it stopped and gives the same result; a finished one is only scored again.
 
@@ -97,8 +63,9 @@ def evaluate(
         out: folder; what an evaluation with other settings left there is overwritten.
         systems: of "direct", "cascade", "text" (see ``systems``); None: all that the task has work for.
         cascade_asr, cascade_mt: models of the cascade's two sides (``cascade_mt`` also makes "text"); None: ``model``.
-        train_manifest: adds the look-up floor, and for every system the scores over the rows whose reference does not
-            occur in it.
+        train_manifest: adds its hours to the table, the look-up floor, and for every system the scores over the rows
+            whose reference does not occur in it.
+        lookup: False leaves the floor out.
         task: "translate" (BLEU, chrF++), "transcribe" (WER, CER), or "both".
         beam, batch_size, max_new_tokens: of the decoding; ``options`` replaces the three.
         lowercase: score translations without case (stated in the signature).
@@ -125,38 +92,23 @@ def evaluate(
     decoders = _Decoders(models, options, device, precision)
     for system in done:
         _decode(system, rows, decoders, task, log, options.batch_size)
-    training: list[Record] = []
-    if train_manifest is not None and task != "transcribe":
-        training = ManifestRows(train_manifest).rows
-        _look_up(rows.rows, training, log)
+    training = None if train_manifest is None else TrainingRows(train_manifest)
+    if training is not None and lookup and task != "transcribe":
+        add_floor(rows.rows, training, log)
         done.append(LOOKUP)
     records = log.finish([row["id"] for row in rows.rows], done)
     caption = _draw_attention(decoders, records, rows, out) if "direct" in done else None
-    scores = {
-        "comsl": comsl.__version__,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    facts = {
         **{name: model_name(value) for name, value in models.items()},
-        "manifests": [str(path) for path in manifest_paths(manifest)],
-        "train_manifests": [str(path) for path in manifest_paths(train_manifest)],
-        **rows.counts(),
         "seconds": {system: round(log.seconds.get(system, 0.0), 3) for system in done},
-        "task": task,
-        "lowercase": lowercase,
         "decoding": {**asdict(options), "device": decoders.device(), "precision": precision},
         "segmentation": _segmentation(records, {s: log.longest_whole[s] for s in done if s in LISTENERS}),
-        "versions": versions(),
-        "git_commit": git_commit(),
-        "systems": _translation(records, done, training, lowercase, n_bootstrap) if task != "transcribe" else {},
-        "transcription": _transcription(records, done, decoders, normaliser),
-        "failed": _failures(records) + rows.unscorable(task),
         "attention": caption,
         "curves": read_curves(model) if isinstance(model, str | Path) else {},
     }
-    write_json(out / SCORES, scores)
-    write_html(out)
-    if show:
-        show_report(render(scores))
-    return Evaluation(out, scores, records)
+    scoring = ScoringOptions(task, lowercase, normaliser, n_bootstrap)
+    same_ears = ["cascade"] if "direct" in done and decoders.same("cascade_asr") else []
+    return write_evaluation(out, records, done, rows, training, scoring, facts, heard_by_another=same_ears, show=show)
 
 
 class _Decoders:
@@ -211,29 +163,6 @@ def _decode(system: str, rows: ManifestRows, decoders: _Decoders, task: str, log
         log.append(runner.run(system, batch), system, time.perf_counter() - started)
 
 
-def _look_up(rows: Sequence[Record], training: Sequence[Record], log: RecordLog) -> None:
-    """The floor, direction by direction: a sentence is looked up among training rows of its own languages.
-
-    A direction without any has no floor, which the report says.
-    """
-    known: dict[str, list[Record]] = {}
-    for row in training:
-        if row["transcript"] and row["translation"] and row["target_language"]:
-            known.setdefault(direction(row), []).append(row)
-    wanted: dict[str, list[Record]] = {}
-    for row in rows:
-        if (row["id"], LOOKUP) not in log.records and row["target_language"] and direction(row) in known:
-            wanted.setdefault(direction(row), []).append(row)
-    for name, pending in wanted.items():
-        started = time.perf_counter()
-        memory = [row["transcript"] for row in known[name]], [row["translation"] for row in known[name]]
-        transcripts = [row["transcript"] or "" for row in pending]
-        answers = Lookup(*memory).translate(transcripts, description=f"look-up, {name}")
-        hypotheses = [Hypothesis(answer, math.nan) for answer in answers]
-        records = [record(LOOKUP, row, found, None) for row, found in zip(pending, hypotheses, strict=True)]
-        log.append(records, LOOKUP, time.perf_counter() - started)
-
-
 def _heard_by_direct(log: RecordLog) -> Callable[[str], Heard | None]:
     """What the direct system heard: the same model, so the cascade need not listen again."""
 
@@ -245,37 +174,6 @@ def _heard_by_direct(log: RecordLog) -> Callable[[str], Heard | None]:
         return Heard(transcript, made["segments"])
 
     return heard
-
-
-def _translation(
-    records: Sequence[Record], systems: Sequence[str], training: Sequence[Record], lowercase: bool, n_bootstrap: int
-) -> dict[str, Any]:
-    sets: dict[str, list[Record]] = {}
-    seen = [row["translation"] for row in training if row["translation"] is not None]
-    for system in systems:
-        sets[system] = [row for row in records if row["system"] == system]
-        unseen = unseen_rows(sets[system], seen)
-        if training and 0 < len(unseen) < len(sets[system]):
-            sets[f"{system}{UNSEEN}"] = unseen
-    scores = translation_scores(sets, lowercase=lowercase, n_bootstrap=n_bootstrap)
-    found: dict[str, Any] = {system: scores[system] for system in systems}
-    for system in systems:
-        if f"{system}{UNSEEN}" in scores:
-            found[system]["unseen"] = scores[f"{system}{UNSEEN}"]
-    return found
-
-
-def _transcription(
-    records: Sequence[Record], systems: Sequence[str], decoders: _Decoders, normaliser: str
-) -> dict[str, Any]:
-    scores = {}
-    for system in systems:
-        if system == "cascade" and "direct" in systems and decoders.same("cascade_asr"):
-            continue  # the very same transcripts
-        rates = transcription_scores((row for row in records if row["system"] == system), normaliser=normaliser)
-        if rates["pairs"]:
-            scores[system] = rates
-    return scores
 
 
 def _segmentation(records: Sequence[Record], longest_whole: dict[str, float]) -> dict[str, dict[str, float]]:
@@ -290,12 +188,6 @@ def _segmentation(records: Sequence[Record], longest_whole: dict[str, float]) ->
             "clips_without_speech": cut.count(0),
         }
     return found
-
-
-def _failures(records: Sequence[Record]) -> list[dict[str, str]]:
-    return [
-        {key: record[key] for key in ("id", "system", "error")} for record in records if record["error"] is not None
-    ]
 
 
 def _draw_attention(decoders: _Decoders, records: Sequence[Record], rows: ManifestRows, out: Path) -> str | None:

@@ -7,7 +7,7 @@ An empty hypothesis is an error like any other: rows are never dropped.
 
 from __future__ import annotations
 
-import importlib.util
+import functools
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,10 +17,19 @@ import jiwer
 from sacrebleu.metrics.base import Metric
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
-from sacrebleu.significance import PairedTest
 
 from comsl.errors import ComSLError, UsageError
-from comsl.languages import LANGUAGES, LEVELS, WITHOUT_SPACES, get_language
+from comsl.evaluation.bootstrap import (
+    Counts,
+    Floats,
+    corpus_score,
+    interval,
+    resample,
+    row_counts,
+    scores_of,
+    signature,
+)
+from comsl.languages import COVOST_TARGETS, LANGUAGES, LEVELS, WITHOUT_SPACES, get_language
 
 BOOTSTRAP_SAMPLES = 1000
 TRANSLATION_METRICS = ("bleu", "chrf")
@@ -102,36 +111,49 @@ def score(
         ScoringError: no rows, or not as many hypotheses as references.
     """
     check_rows(hypotheses, references)
-    metrics = (translation_metric(name, target_language, lowercase) for name in TRANSLATION_METRICS)
-    bleu, chrf = (metric_score(metric, hypotheses, references, n_bootstrap) for metric in metrics)
-    return Scores(bleu, chrf, len(hypotheses), count_empty(hypotheses))
+    found = {}
+    for name in TRANSLATION_METRICS:
+        metric = translation_metric(name, target_language, lowercase)
+        make = functools.partial(translation_metric, name, target_language, lowercase)
+        (counts,) = row_counts(make, [hypotheses], references)
+        resampled = resample(counts, n_bootstrap) if n_bootstrap > 1 else None
+        found[name] = metric_score(metric, counts, resampled)
+    return Scores(**found, rows=len(hypotheses), empty=count_empty(hypotheses))
 
 
-def bleu_metric(target_language: str | None = None, lowercase: bool = False) -> BLEU:
-    """sacreBLEU's BLEU with the tokeniser of the language: zh for Chinese, ja-mecab (char without MeCab) for Japanese,
-    13a for all others. The signature names it."""
-    return BLEU(lowercase=lowercase, tokenize=bleu_tokenizer(target_language))
+def bleu_metric(
+    target_language: str | None = None, lowercase: bool = False, references: Sequence[str] | None = None
+) -> BLEU:
+    """sacreBLEU's BLEU with the tokeniser of the language, which its signature names (see ``bleu_tokenizer``)."""
+    return BLEU(lowercase=lowercase, tokenize=bleu_tokenizer(target_language), references=_one_each(references))
 
 
 def bleu_tokenizer(target_language: str | None) -> str:
-    """Name of sacreBLEU's tokeniser for a language."""
-    code = get_language(target_language).code if target_language else None
-    if code == "zh":
-        return "zh"
-    if code == "ja":
-        installed = all(importlib.util.find_spec(module) for module in ("MeCab", "ipadic"))
-        return "ja-mecab" if installed else "char"
-    return "13a"
+    """Name of sacreBLEU's tokeniser for a language: char where words are not told apart by spaces, else 13a.
+
+    CoVoST 2 is scored so (Wang et al. 2020, section 4.1: default options, character-level BLEU for Chinese and
+    Japanese), and the result depends on no dictionary that may or may not be installed.
+    """
+    return "char" if target_language and get_language(target_language).code in WITHOUT_SPACES else "13a"
 
 
-def chrf_metric(lowercase: bool = False) -> CHRF:
+def chrf_metric(lowercase: bool = False, references: Sequence[str] | None = None) -> CHRF:
     """chrF++: character n-grams up to 6, word n-grams up to 2."""
-    return CHRF(word_order=2, lowercase=lowercase)
+    return CHRF(word_order=2, lowercase=lowercase, references=_one_each(references))
 
 
-def translation_metric(name: str, target_language: str | None, lowercase: bool) -> Metric:
-    """The one of ``TRANSLATION_METRICS`` with that name."""
-    return {"bleu": bleu_metric(target_language, lowercase), "chrf": chrf_metric(lowercase)}[name]
+def _one_each(references: Sequence[str] | None) -> list[Sequence[str]] | None:
+    """As sacreBLEU takes references of which each row has one."""
+    return None if references is None else [references]
+
+
+def translation_metric(
+    name: str, target_language: str | None, lowercase: bool, references: Sequence[str] | None = None
+) -> Metric:
+    """The one of ``TRANSLATION_METRICS`` with that name; with ``references``, it holds their n-grams."""
+    if name == "bleu":
+        return bleu_metric(target_language, lowercase, references)
+    return chrf_metric(lowercase, references)
 
 
 def sentence_chrf(hypothesis: str, reference: str) -> float:
@@ -139,18 +161,12 @@ def sentence_chrf(hypothesis: str, reference: str) -> float:
     return float(CHRF(word_order=2).sentence_score(hypothesis, [reference]).score)
 
 
-def metric_score(metric: Metric, hypotheses: Sequence[str], references: Sequence[str], n_bootstrap: int) -> MetricScore:
-    """One number, as ``score`` gives it."""
-    if n_bootstrap <= 1:
-        number = float(metric.corpus_score(hypotheses, [references]).score)
-        return MetricScore(number, None, str(metric.get_signature()))
-    # A "paired" test of one system is sacreBLEU's bootstrap with the same seed and interval. corpus_score(...,
-    # n_bootstrap) would do, but fails in sacreBLEU 2.6 when the score of a resample is exactly zero.
-    test = PairedTest([("system", hypotheses)], {"metric": metric}, [references], "bs", n_bootstrap)
-    signatures, results = test()
-    (name, signature) = next(iter(signatures.items()))
-    result: Any = results[name][0]
-    return MetricScore(float(result.score), float(result.ci), str(signature))
+def metric_score(metric: Metric, counts: Counts, resampled: Floats | None) -> MetricScore:
+    """One number of rows, from their counts [R, K] and those of their resamples [S, K] (None: no interval)."""
+    number = corpus_score(metric, counts.sum(0).tolist())
+    if resampled is None:
+        return MetricScore(number, None, signature(metric))
+    return MetricScore(number, interval(scores_of(metric, resampled)), signature(metric, len(resampled)))
 
 
 def normalise_basic(text: str) -> str:
@@ -219,24 +235,68 @@ def pair_name(source_language: str, target_language: str) -> str:
     return f"{get_language(source_language).code}-{get_language(target_language).code}"
 
 
-def averages(values: Mapping[str, float]) -> dict[str, dict[str, float | int]]:
-    """Plain means of one number over languages: high, mid, low (by source language, CoVoST 2's levels) and all.
+INTO_ENGLISH = tuple(code for codes in LEVELS.values() for code in codes)
+"""The 21 source languages of CoVoST 2's directions into English, in the order of the paper's tables."""
+
+
+@dataclass(frozen=True)
+class Average:
+    """A plain mean over languages.
+
+    Attributes:
+        value: the mean.
+        languages: how many it covers.
+        of: how many the group has (CoVoST 2's 4, 5, 12 and 21 source languages, or its 15 targets from English); None
+            where the rows are of no such group.
+        missing: codes of those that it does not cover.
+    """
+
+    value: float
+    languages: int
+    of: int | None
+    missing: tuple[str, ...]
+
+
+def averages(values: Mapping[str, float]) -> dict[str, dict[str, Any]]:
+    """Plain means of one number over languages, each with what it covers (``Average``).
 
     Args:
         values: by translation direction ("de-en") or language ("de").
 
     Returns:
-        For each level that occurs, and for all, ``{"value": mean, "languages": how many}``.
+        By name of the group: "high", "mid" and "low" (CoVoST 2's source languages, into English), where there are any,
+        and "all".
     """
-    groups: dict[str, list[float]] = {level: [] for level in LEVELS}
+    sources, targets = _covost_sides(values)
+    found: dict[str, Average] = {}
+    for level, codes in LEVELS.items():
+        if any(code in sources for code in codes):
+            found[level] = _average({code: sources[code] for code in codes if code in sources}, codes)
+    if len(sources) == len(values) and values:
+        found["all"] = _average(sources, INTO_ENGLISH)
+    elif len(targets) == len(values) and values:
+        found["all"] = _average(targets, COVOST_TARGETS)
+    elif values:
+        found["all"] = _average(values, None)
+    return {group: asdict(average) for group, average in found.items()}
+
+
+def _covost_sides(values: Mapping[str, float]) -> tuple[dict[str, float], dict[str, float]]:
+    """The values that are of CoVoST 2 into English, by source, and those from English, by target."""
+    sources, targets = {}, {}
     for name, value in values.items():
-        language = LANGUAGES[get_language(name.split("-")[0]).code]
-        if language.level is not None:
-            groups[language.level].append(value)
-    groups["all"] = list(values.values())
-    return {
-        level: {"value": sum(group) / len(group), "languages": len(group)} for level, group in groups.items() if group
-    }
+        source, _, target = name.partition("-")
+        code = get_language(source).code
+        if LANGUAGES[code].level is not None and target in ("", "en"):
+            sources[code] = value
+        elif code == "en" and target in COVOST_TARGETS:
+            targets[target] = value
+    return sources, targets
+
+
+def _average(values: Mapping[str, float], group: Sequence[str] | None) -> Average:
+    missing = tuple(code for code in group or () if code not in values)
+    return Average(sum(values.values()) / len(values), len(values), None if group is None else len(group), missing)
 
 
 def check_rows(hypotheses: Sequence[str], references: Sequence[str]) -> None:

@@ -16,8 +16,8 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from comsl.evaluation import LOOKUP
 from comsl.evaluation.metrics import sentence_chrf
+from comsl.evaluation.notes import coverage, footnotes, summary
 from comsl.evaluation.records import (
     ATTENTION,
     REPORT,
@@ -28,12 +28,14 @@ from comsl.evaluation.records import (
     read_scores,
 )
 from comsl.evaluation.scoring import scorable
+from comsl.evaluation.table import sheets
 from comsl.files import write_atomically
 
 EXAMPLES = 10
+MOST_RANKED = 3000
+"""Rows that examples are chosen of; to rank all of a large test set would take longer than to score it."""
 FILE_WIDTH = 1000
 """Characters a line, wider than any table."""
-AVERAGED = {level: f"mean, CoVoST 2 {level}" for level in ("high", "mid", "low")} | {"all": "mean, all"}
 UNSEEN = "reference not in training"
 
 Line = tuple[str, ...]
@@ -64,11 +66,10 @@ def _system_lines(system: str, result: dict[str, Any]) -> list[Line]:
     ]
     if len(result["pairs"]) > 1:
         bleu, chrf = result["averages"]["bleu"], result["averages"]["chrf"]
-        for level, title in AVERAGED.items():
-            if level in bleu:
-                title += f" ({bleu[level]['languages']})"
-                values = f"{bleu[level]['value']:.1f}", f"{chrf[level]['value']:.1f}"
-                lines.append((system, title, "", *values, *NO_COUNTS))
+        for level in bleu:
+            title = f"mean, {coverage(level, bleu[level])}"
+            values = f"{bleu[level]['value']:.1f}", f"{chrf[level]['value']:.1f}"
+            lines.append((system, title, "", *values, *NO_COUNTS))
     return lines
 
 
@@ -81,11 +82,10 @@ def transcription_lines(scores: dict[str, Any]) -> list[Line]:
             lines.append((system, name, str(pair["rows"]), *values, *_counts(pair)))
         if len(result["pairs"]) > 1:
             wer, cer = result["averages"]["wer"], result["averages"]["cer"]
-            for level, title in AVERAGED.items():
-                if level in wer:
-                    title += f" ({wer[level]['languages']})"
-                    values = f"{wer[level]['value']:.1f}", f"{cer[level]['value']:.1f}"
-                    lines.append((system, title, "", *values, *NO_COUNTS))
+            for level in wer:
+                title = f"mean, {coverage(level, wer[level])}"
+                values = f"{wer[level]['value']:.1f}", f"{cer[level]['value']:.1f}"
+                lines.append((system, title, "", *values, *NO_COUNTS))
     return lines
 
 
@@ -97,45 +97,6 @@ TRANSCRIPTION_HEAD = ("transcripts of", "language", "rows", "WER", "CER", *COUNT
 
 def _counts(pair: dict[str, Any]) -> Line:
     return tuple(str(pair[name]) for name in COUNTS)
-
-
-def footnotes(scores: dict[str, Any]) -> list[str]:
-    """Signatures, normalisers and settings: what has to be said beside the numbers."""
-    pairs = [pair for result in scores["systems"].values() for pair in result["pairs"].values()]
-    notes = [f"BLEU {signature}" for signature in dict.fromkeys(pair["bleu"]["signature"] for pair in pairs)]
-    notes += [f"chrF++ {signature}" for signature in dict.fromkeys(pair["chrf"]["signature"] for pair in pairs)]
-    rates = [pair for result in scores["transcription"].values() for pair in result["pairs"].values()]
-    notes += [f"WER, CER: normaliser {name}" for name in dict.fromkeys(pair["normaliser"] for pair in rates)]
-    unheard = scores.get("rows_without_transcript", 0)
-    if rates and unheard:
-        notes.append(f"WER, CER: {unheard} of {scores['rows']} rows have no transcript and are not in them")
-    if any(pair["truncated"] for pair in pairs + rates):
-        notes.append("truncated: the text reached its token limit before its end, and is scored as far as it goes")
-    if any(pair["bleu"]["ci"] is not None for pair in pairs):
-        notes.append("±: 95% interval over rows (bootstrap)")
-    if LOOKUP in scores["systems"]:
-        every = dict.fromkeys(pair for result in scores["systems"].values() for pair in result["pairs"])
-        missing = [pair for pair in every if pair not in scores["systems"][LOOKUP]["pairs"]]
-        if missing:
-            notes.append(f"{LOOKUP}: no floor for {', '.join(missing)}, of which the training rows have none")
-    notes += _segmentation_notes(scores["segmentation"])
-    settings = {name: scores["decoding"][name] for name in ("beam", "length_penalty", "max_new_tokens", "device")}
-    decoding = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in settings.items() if value is not None)
-    notes.append(f"decoding: {decoding}; {scores['rows']} rows")
-    return notes
-
-
-def _segmentation_notes(segmentation: dict[str, dict[str, float]]) -> list[str]:
-    """What became of long clips; systems that did the same with them share a note."""
-    notes: dict[str, list[str]] = {}
-    for system, found in segmentation.items():
-        note = f"clips of up to {found['longest_whole_seconds']:g} s are decoded whole"
-        if found["clips_cut"]:
-            note += f", {found['clips_cut']} longer ones were cut into segments of speech"
-        if found["clips_without_speech"]:
-            note += f"; no speech was found in {found['clips_without_speech']} of these (empty hypothesis)"
-        notes.setdefault(note, []).append(system)
-    return [f"{', '.join(systems)}: {note}" for note, systems in notes.items()]
 
 
 def render(scores: dict[str, Any]) -> Group:
@@ -200,10 +161,14 @@ def write_html(folder: str | Path) -> Path:
 
 def html_page(scores: dict[str, Any], records: Sequence[Record], attention: bytes | None = None) -> str:
     """The whole page as one string: style and pictures inside, no script, nothing fetched."""
-    sections = [f"<p>{escape(_summary(scores))}</p>"]
+    sections = [f"<p>{escape(summary(scores))}</p>"]
+    for sheet in sheets(scores):
+        notes = "<br>".join(escape(note) for note in sheet.notes)
+        table = f'<div class="wide">{_html_table(sheet.head, sheet.lines)}</div>' if sheet.lines else ""
+        sections.append(f'<h2>{escape(sheet.title)}</h2>{table}<p class="notes">{notes}</p>')
     for title, head, lines in (
-        ("Translation", TRANSLATION_HEAD, translation_lines(scores)),
-        ("Transcription", TRANSCRIPTION_HEAD, transcription_lines(scores)),
+        ("Translation, by system", TRANSLATION_HEAD, translation_lines(scores)),
+        ("Transcription, by system", TRANSCRIPTION_HEAD, transcription_lines(scores)),
     ):
         if lines:
             sections.append(f"<h2>{title}</h2>{_html_table(head, _without_repeats(lines))}")
@@ -217,26 +182,6 @@ def html_page(scores: dict[str, Any], records: Sequence[Record], attention: byte
         caption = escape(str(scores.get("attention") or ""))
         sections.append(f"<h2>Cross-attention</h2>{_image(attention, 'attention of the decoder')}<p>{caption}</p>")
     return _PAGE.replace("{title}", escape(f"Evaluation of {scores['model']}")).replace("{body}", "\n".join(sections))
-
-
-def _summary(scores: dict[str, Any]) -> str:
-    versions = ", ".join(f"{name} {version}" for name, version in scores["versions"].items())
-    commit = scores.get("git_commit") or ""
-    if commit:
-        changed = " and changes to it" if commit.endswith("+") else ""
-        commit = f", commit {commit[:12]}{changed}"
-    manifests = ", ".join(scores["manifests"])
-    data = f"{scores['rows']} rows, {_length(scores)}, from {manifests}"
-    return f"{data}. {scores['created']}; {versions}{commit}."
-
-
-def _length(scores: dict[str, Any]) -> str:
-    """Hours of speech, as far as they are known."""
-    unknown = scores["rows_without_duration"]
-    if unknown == scores["rows"]:
-        return "of unknown length"
-    hours = f"{scores['audio_seconds'] / 3600:.2f} hours of speech"
-    return f"{hours} (rows of unknown length: {unknown})" if unknown else hours
 
 
 def _curves_section(curves: dict[str, dict[str, list[tuple[float, float]]]]) -> list[str]:
@@ -253,12 +198,10 @@ def _examples_sections(records: Sequence[Record]) -> list[str]:
     if not scored:
         return []
     system = scored[0]["system"]
+    own = [record for record in scored if record["system"] == system]
+    step = -(-len(own) // MOST_RANKED)
     ranked = sorted(
-        (
-            (sentence_chrf(record["hypothesis"], record["reference"]), record)
-            for record in scored
-            if record["system"] == system
-        ),
+        ((sentence_chrf(record["hypothesis"], record["reference"]), record) for record in own[::step]),
         key=lambda item: item[0],
     )
     others: dict[str, list[Record]] = {}
@@ -267,7 +210,8 @@ def _examples_sections(records: Sequence[Record]) -> list[str]:
             others.setdefault(record["id"], []).append(record)
     half = max(1, min(EXAMPLES, len(ranked) // 2))
     worst, best = ranked[:half], [] if len(ranked) == 1 else ranked[: -half - 1 : -1]
-    note = f"<p>Of the system “{escape(system)}”, by chrF++ of the row.</p>"
+    which = "" if step == 1 else f" Among {len(ranked)} rows, one in {step}."
+    note = f"<p>Of the system “{escape(system)}”, by chrF++ of the row.{which}</p>"
     sections = []
     for title, examples in (("Worst examples", worst), ("Best examples", best)):
         if examples:
@@ -321,6 +265,7 @@ td { font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: #777; font-size: .85rem; }
 table.example { width: 100%; } table.example th { width: 7rem; font-weight: normal; color: #777; }
 .notes { color: #777; font-size: .85rem; overflow-wrap: anywhere; }
+.wide { overflow-x: auto; } .wide td, .wide th { white-space: nowrap; }
 img { max-width: 100%; height: auto; background: #fff; }
 </style>
 </head>

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from comsl.data.audio import audio_duration, load_clip
 from comsl.data.manifest import load_manifest
 from comsl.errors import ComSLError, UsageError
+from comsl.evaluation.metrics import pair_name
 from comsl.evaluation.records import Record
 from comsl.progress import track
 
@@ -24,7 +27,8 @@ class ManifestRows:
 
     def __init__(self, manifest: Manifest) -> None:
         paths = manifest_paths(manifest)
-        self.name = ", ".join(str(path) for path in paths)
+        self.paths = [str(path) for path in paths]
+        self.name = ", ".join(self.paths)
         self._dataset = load_manifest(paths if len(paths) > 1 else paths[0])
         self.rows: list[Record] = self._dataset.remove_columns(["audio"]).to_list()
         if not self.rows:
@@ -74,6 +78,45 @@ class ManifestRows:
         field = "transcript" if task == "transcribe" else "translation"
         reason = f"the row has no {field} to score against"
         return [{"id": row["id"], "system": "all", "error": reason} for row in self.rows if row[field] is None]
+
+
+class TrainingRows:
+    """What an evaluation asks of training manifests. Their rows stay on disk."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        paths = manifest_paths(manifest)
+        self.paths = [str(path) for path in paths]
+        columns = ["source_language", "target_language", "transcript", "translation", "duration"]
+        dataset = load_manifest(paths if len(paths) > 1 else paths[0])
+        self._table: pa.Table = dataset.data.table.select(columns)
+
+    def amounts(self) -> dict[str, dict[str, Any]]:
+        """By direction ("de-en") ``{"rows", "seconds", "rows_without_duration"}``."""
+        sums = self._table.group_by(["source_language", "target_language"]).aggregate(
+            [("duration", "sum"), ("duration", "count"), ([], "count_all")]
+        )
+        return {
+            pair_name(group["source_language"], group["target_language"]): {
+                "rows": group["count_all"],
+                "seconds": round(group["duration_sum"] or 0.0, 3),
+                "rows_without_duration": group["count_all"] - group["duration_count"],
+            }
+            for group in sums.to_pylist()
+            if group["target_language"] is not None
+        }
+
+    def translations(self) -> set[str]:
+        """All that there are, in whatever language."""
+        return set(pc.unique(self._table["translation"]).drop_null().to_pylist())
+
+    def sentences(self, source_language: str, target_language: str) -> tuple[list[str], list[str]]:
+        """Transcripts and translations of one direction, of the rows that have both."""
+        of = pc.and_(
+            pc.equal(self._table["source_language"], source_language),
+            pc.equal(self._table["target_language"], target_language),
+        )
+        found = self._table.filter(of).select(["transcript", "translation"]).drop_null()
+        return found["transcript"].to_pylist(), found["translation"].to_pylist()
 
 
 def manifest_paths(manifest: Manifest | None) -> list[str | Path]:

@@ -25,9 +25,9 @@ def decoding_settings(
         return None
     decoding = {name: value for name, value in asdict(options).items() if name not in ("batch_size", "batch_seconds")}
     return {
-        "models": {role: None if model is None else _stamp(model) for role, model in models.items()},
-        "manifests": [_stamp(path) for path in manifest_paths(manifest)],
-        "train_manifests": [_stamp(path) for path in manifest_paths(train_manifest)],
+        "models": {role: None if model is None else stamp(model) for role, model in models.items()},
+        "manifests": [stamp(path) for path in manifest_paths(manifest)],
+        "train_manifests": [stamp(path) for path in manifest_paths(train_manifest)],
         "task": task,
         "decoding": decoding,
         "precision": precision,
@@ -35,7 +35,7 @@ def decoding_settings(
     }
 
 
-def _stamp(path: str | Path) -> list[Any]:
+def stamp(path: str | Path) -> list[Any]:
     """Changes when a file, or a file directly in a folder, does."""
     path = Path(path)
     files = (

@@ -21,7 +21,7 @@ class Clip:
     """A clip as it is decoded. How long it is cannot be told from the features: a fixed duration pads them."""
 
     features: np.ndarray
-    """[n_mels, T], [samples] or [T, 160], as ``processor.features`` makes them."""
+    """[n_mels, T], [samples] or [T, S * n_mels], as ``processor.features`` makes them."""
     seconds: float
     """Of the audio itself."""
     padded_seconds: float

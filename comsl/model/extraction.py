@@ -12,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from transformers import BatchFeature, SeamlessM4TFeatureExtractor, SequenceFeatureExtractor, Wav2Vec2FeatureExtractor
+from transformers import BatchFeature, SequenceFeatureExtractor, Wav2Vec2FeatureExtractor
 
 from comsl.data.constants import SAMPLE_RATE
 from comsl.data.features import HOP, log_mel
+from comsl.data.filterbank import filterbank_frames, least_samples, log_filterbank
 from comsl.errors import ComSLError
 
 # Frames that transformers' Whisper extractor pads to.
@@ -33,7 +34,7 @@ class ComSLFeatureExtractor(SequenceFeatureExtractor):
 
     Args:
         kind: "whisper" (log-mel [n_mels, T]), "waveform" (wav2vec2, HuBERT, WavLM: samples [N]) or "filterbank"
-            (wav2vec2-BERT: [T, 160]).
+            (wav2vec2-BERT: [T, S * n_mels], S frames stacked to one).
         settings: of the family's own extractor (not used by Whisper, whose mel features are those of `comsl.data`).
         fixed_duration: seconds that every clip is padded to with silence (Whisper's original regime); None: never.
         feature_size: number of mel bands, for Whisper.
@@ -91,7 +92,7 @@ class ComSLFeatureExtractor(SequenceFeatureExtractor):
         return output
 
     def features(self, waveform: npt.ArrayLike) -> Features:
-        """Features of one clip [N] at its true length: [n_mels, T], [N] or [T, 160].
+        """Features of one clip [N] at its true length: [n_mels, T], [N] or [T, S * n_mels], S stacked frames.
 
         Raises:
             FeatureError: empty, not one channel, not finite, or longer than `fixed_duration`.
@@ -122,20 +123,26 @@ class ComSLFeatureExtractor(SequenceFeatureExtractor):
             return -(-samples // HOP)
         if self.kind == "waveform":
             return samples
-        return ((samples - 400) // 160 + 1) // 2  # windows of 25 ms every 10 ms, stacked in twos
+        return filterbank_frames(samples, self.stack)
 
     def _filterbank(self, samples: Features) -> Features:
-        # Two frames of 25 ms are stacked to one; shorter clips have none.
-        if samples.size < 560:
-            raise FeatureError(f"a clip of {1000 * samples.size / SAMPLE_RATE:.0f} ms is too short; 35 ms are needed")
-        output = self._extractor(samples, sampling_rate=SAMPLE_RATE, return_tensors="np", return_attention_mask=True)
-        return output["input_features"][0][: int(output["attention_mask"][0].sum())].astype(np.float32)
+        least = least_samples(self.stack)
+        if samples.size < least:
+            raise FeatureError(
+                f"a clip of {1000 * samples.size / SAMPLE_RATE:.0f} ms is too short; {1000 * least // SAMPLE_RATE} ms "
+                "are needed"
+            )
+        return log_filterbank(samples, self.settings.get("num_mel_bins", 80), self.stack)
+
+    @property
+    def stack(self) -> int:
+        """Frames of 10 ms that one of a filterbank is made of; transformers' extractor calls it the stride."""
+        return int(self.settings.get("stride", 2))
 
     @property
     def _extractor(self) -> Any:
         if self._inner is None:
-            extractor = Wav2Vec2FeatureExtractor if self.kind == "waveform" else SeamlessM4TFeatureExtractor
-            self._inner = extractor.from_dict(self.settings)
+            self._inner = Wav2Vec2FeatureExtractor.from_dict(self.settings)
         return self._inner
 
     def pad_features(self, features: Sequence[Features], size: int | None = None) -> dict[str, Tensor]:

@@ -1,8 +1,9 @@
 """New, random parts for languages and machines that no public checkpoint suits.
 
-A Whisper-class speech part and an mBART-class text part of any size, with a sentencepiece vocabulary learnt from the
-texts at hand, saved in transformers' own formats: whatever loads openai/whisper-* and facebook/mbart-large-50-* loads
-these. ``comsl compose`` takes them like any other part; a recipe then trains them.
+A Whisper-class or conformer speech part and an mBART-class text part of any size, with a sentencepiece vocabulary
+learnt from the texts at hand, saved in transformers' own formats: whatever loads openai/whisper-*,
+facebook/w2v-bert-2.0 and facebook/mbart-large-50-* loads these. ``comsl compose`` takes them like any other part; a
+recipe then trains them.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from transformers import (
     MBart50Tokenizer,
     MBartConfig,
     MBartForConditionalGeneration,
+    SeamlessM4TFeatureExtractor,
+    Wav2Vec2BertConfig,
+    Wav2Vec2BertModel,
     WhisperConfig,
     WhisperFeatureExtractor,
     WhisperForConditionalGeneration,
@@ -67,6 +71,31 @@ def new_speech_part(out: str | Path, size: PartSize, mel_bins: int = 80, seed: i
     )
     WhisperForConditionalGeneration(config).save_pretrained(out)
     WhisperFeatureExtractor(feature_size=mel_bins).save_pretrained(out)
+
+
+def new_conformer_part(out: str | Path, size: PartSize, stack: int = 4, seed: int = 0) -> None:
+    """Saves a random wav2vec2-BERT of this size, with its feature extractor, in ``out``: a conformer (Gulati et al.,
+    2020), whose convolutions find what is local, on filterbanks of which ``stack`` frames of 10 ms become one."""
+    torch.manual_seed(seed)
+    config = Wav2Vec2BertConfig(
+        hidden_size=size.width,
+        num_hidden_layers=size.encoder_layers,
+        num_attention_heads=size.heads,
+        intermediate_size=4 * size.width,
+        feature_projection_input_dim=80 * stack,
+        hidden_dropout=size.dropout,
+        activation_dropout=size.dropout,
+        conformer_conv_dropout=size.dropout,
+        feat_proj_dropout=size.dropout,
+        layerdrop=0.0,
+        apply_spec_augment=False,  # the recipe's own augmentation does it
+        left_max_position_embeddings=64,
+        right_max_position_embeddings=64,  # 8 in the public checkpoints, which read 20 ms a frame
+        conv_depthwise_kernel_size=15,
+        vocab_size=None,
+    )
+    Wav2Vec2BertModel(config).save_pretrained(out)
+    SeamlessM4TFeatureExtractor(stride=stack).save_pretrained(out)
 
 
 def new_text_part(out: str | Path, texts: Iterable[str], size: PartSize, vocabulary: int = 500, seed: int = 0) -> None:

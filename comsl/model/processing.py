@@ -71,7 +71,7 @@ class ComSLProcessor(ProcessorMixin):
         return self.feature_extractor.fixed_duration
 
     def features(self, waveform: npt.ArrayLike) -> Features:
-        """Features of one clip [N] at its true length: [n_mels, T], [N] or [T, 160] as the speech part wants."""
+        """Features of one clip [N] at its true length: [n_mels, T], [N] or [T, S * n_mels] as the speech part wants."""
         return self.feature_extractor.features(waveform)
 
     def pad_features(self, features: Sequence[Features]) -> dict[str, Tensor]:

@@ -32,8 +32,8 @@ class SpeechEncoder(nn.Module):
     """A pretrained speech encoder whose result for a clip does not depend on padding or on the rest of the batch.
 
     `.encoder` is the transformers module. `forward(speech, attention_mask)` takes the features of the family
-    (Whisper [B, n_mels, T], waveform models [B, samples], wav2vec2-BERT [B, T, 160]) and a mask [B, T or samples]
-    (None: nothing is padded), and returns `(hidden [B, F, d_s], lengths [B])`.
+    (Whisper [B, n_mels, T], waveform models [B, samples], wav2vec2-BERT [B, T, S * n_mels]) and a mask
+    [B, T or samples] (None: nothing is padded), and returns `(hidden [B, F, d_s], lengths [B])`.
     """
 
     def __init__(self, config: ComSLConfig):

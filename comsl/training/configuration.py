@@ -9,7 +9,7 @@ so that a recipe reads the same wherever it is kept.
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -20,6 +20,7 @@ from comsl.errors import UsageError
 from comsl.training.recipe import (
     Tree,
     check_keys,
+    dataclass_in,
     flatten,
     merge,
     parse_overrides,
@@ -47,6 +48,10 @@ def section(kind: type, text: str) -> Any:
 class NewPartConfiguration:
     """Size of a random part, for languages that no public checkpoint suits."""
 
+    kind: Literal["whisper", "conformer"] = setting(
+        "whisper", "speech part: a Whisper encoder, or a conformer (wav2vec2-BERT)"
+    )
+    stack: int = setting(4, "frames of 10 ms that one of a conformer is made of: 4 gives 25 a second")
     width: int = setting(192, "width of the part; its feed-forward layers are four times as wide")
     encoder_layers: int = setting(3, "layers of the encoder")
     decoder_layers: int = setting(3, "layers of the decoder (text part)")
@@ -61,7 +66,7 @@ class ComposeConfiguration:
 
     speech: str | None = setting(None, "speech encoder: hub id or directory (Whisper, wav2vec2, HuBERT, ...), or new")
     text: str | None = setting(None, "text model: hub id or directory (mBART-50, M2M-100, NLLB-200), or new")
-    new_speech: NewPartConfiguration = section(NewPartConfiguration, "the random Whisper of `speech: new`")
+    new_speech: NewPartConfiguration = section(NewPartConfiguration, "the random part of `speech: new`")
     new_text: NewPartConfiguration = section(NewPartConfiguration, "the random mBART of `text: new`")
     new_languages: dict[str, str | None] | list[str] = setting(
         {}, "language to add -> related language its token starts from; a list: those of the language table"
@@ -72,6 +77,24 @@ class ComposeConfiguration:
     )
     adapter_strides: list[int] = setting([2, 2], "stride of each convolution of the length adapter")
     fixed_duration: float | None = setting(None, "pad every clip to so many seconds (Whisper's regime); null: do not")
+
+
+@dataclass
+class LoraConfiguration:
+    """Low-rank matrices beside the linear layers of pretrained parts, which stay as they are; needs the package peft.
+
+    What else there is (length adapter, CTC head, a part not named) learns as without it. The finished model is merged.
+    """
+
+    rank: int = setting(16, "rank of the matrices")
+    alpha: float = setting(32.0, "their product is scaled by alpha / rank")
+    dropout: float = setting(0.0, "dropout of what they read")
+    parts: list[Literal["speech_encoder", "text_model"]] = setting(
+        ["speech_encoder", "text_model"], "which parts get them"
+    )
+    layers: list[str] = setting(
+        ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"], "names of the linear layers that get them"
+    )
 
 
 @dataclass
@@ -147,6 +170,14 @@ class EvaluationConfiguration:
 
 
 @dataclass
+class TeacherCacheConfiguration:
+    """Writes the teacher's distributions down once, so that no step computes, or holds, the teacher."""
+
+    top_k: int = setting(8, "likeliest tokens that are kept of each target position")
+    folder: str | None = setting(None, "where they are kept, for several runs; null: in the run directory")
+
+
+@dataclass
 class TrainConfiguration:
     """A training stage."""
 
@@ -154,11 +185,15 @@ class TrainConfiguration:
     seed: int = setting(0, "of everything random")
     model: str | None = setting(None, "ComSL model to start from: hub id or directory")
     compose: ComposeConfiguration | None = setting(None, "or: the pretrained parts to compose a model from")
+    lora: LoraConfiguration | None = setting(None, "train low-rank matrices instead of whole parts")
     reinitialize: bool = setting(False, "same architecture, random weights: the from-scratch baseline")
     teacher: str | None = setting(
         None,
-        "fine-tuned text model (or ComSL model) of the same vocabulary that MT is regularised by; null: a copy of the "
-        "starting text model",
+        "fine-tuned text model (or ComSL model) of the same vocabulary that MT is regularised by; null: the starting "
+        "text model (a copy, or with LoRA its own weights without the matrices)",
+    )
+    teacher_cache: TeacherCacheConfiguration | None = setting(
+        None, "the teacher's likeliest tokens, written once before the training; null: the teacher computes every step"
     )
     reduction: Literal["mean", "paper"] = setting(
         "mean", "each objective divided by its count over the global batch, or the published sums"
@@ -196,6 +231,11 @@ class TrainConfiguration:
         if self.compose is not None and not (self.compose.speech and self.compose.text):
             missing = "text" if self.compose.speech else "speech"
             raise ConfigurationError(f"compose.{missing}: missing; a model is composed from `speech` and `text`")
+        if self.lora is not None and self.reinitialize:
+            raise ConfigurationError("lora: keeps weights that `reinitialize` makes random; leave one of them out")
+        if self.lora is not None and not (self.lora.parts and self.lora.layers):
+            missing = "layers" if self.lora.parts else "parts"
+            raise ConfigurationError(f"lora.{missing}: empty; name some, or leave lora out")
         if self.training.early_stopping_patience is not None and not self.data.dev:
             raise ConfigurationError("training.early_stopping_patience: needs a development set (data.dev)")
         if self.training.average_last > 1 and self.training.average_by == "best" and not self.data.dev:
@@ -206,6 +246,7 @@ class TrainConfiguration:
 
     def _range_checks(self) -> list[tuple[str, bool, str]]:
         optimizer, training, data, evaluation = self.optimizer, self.training, self.data, self.evaluation
+        lora = self.lora or LoraConfiguration()
         at_least_one = "must be at least 1"
 
         def below_one(value: float | None) -> bool:
@@ -214,10 +255,15 @@ class TrainConfiguration:
         def no_share(value: float | None) -> bool:
             return value is not None and not 0 <= value < 1
 
+        cache = self.teacher_cache
         return [
+            ("teacher_cache.top_k", below_one(None if cache is None else cache.top_k), at_least_one),
             ("dropout", no_share(self.dropout), "must be at least 0 and below 1"),
             ("adapter_dropout", no_share(self.adapter_dropout), "must be at least 0 and below 1"),
             ("freeze_speech_encoder", not 0 <= self.freeze_speech_encoder <= 1, "must be between 0 and 1"),
+            ("lora.rank", lora.rank < 1, at_least_one),
+            ("lora.alpha", lora.alpha <= 0, "must be above 0"),
+            ("lora.dropout", no_share(lora.dropout), "must be at least 0 and below 1"),
             ("optimizer.learning_rate", optimizer.learning_rate <= 0, "must be above 0"),
             (
                 "optimizer.end_learning_rate",
@@ -316,8 +362,8 @@ def describe() -> str:
         found, types = [], get_type_hints(kind)
         for item in fields(kind):
             name, text = prefix + item.name, item.metadata.get("help") or _attribute_docs(kind).get(item.name)
-            inner = ComposeConfiguration if name == "compose" else item.default_factory
-            if isinstance(inner, type) and is_dataclass(inner):
+            inner = dataclass_in(types[item.name])
+            if inner is not None:
                 found += lines(inner, name + ".")
             else:
                 default = item.default_factory() if callable(item.default_factory) else item.default

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from comsl.data.manifest import load_manifest
 from comsl.model.loading import quiet
-from comsl.model.parts import PartSize, new_speech_part, new_text_part
+from comsl.model.parts import PartSize, new_conformer_part, new_speech_part, new_text_part
 from comsl.training.configuration import ComposeConfiguration, NewPartConfiguration
 
 NEW = "new"
@@ -25,7 +25,11 @@ def named_or_new(
     with quiet():
         if speech == NEW:
             speech = str(scratch / "speech")
-            new_speech_part(speech, _size(parts.new_speech), seed=seed)
+            size = _size(parts.new_speech)
+            if parts.new_speech.kind == "conformer":
+                new_conformer_part(speech, size, parts.new_speech.stack, seed)
+            else:
+                new_speech_part(speech, size, seed=seed)
         if text == NEW:
             text = str(scratch / "text")
             rows = load_manifest(train)  # type: ignore[arg-type]

@@ -18,7 +18,7 @@ class FakeProcessor:
     pad_token_id, eos_token_id, unk_token_id, mask_token_id = 1, 2, 3, 9
 
     def __init__(self, kind: str = "whisper", max_duration: float | None = None) -> None:
-        self.feature_extractor = SimpleNamespace(kind=kind)
+        self.feature_extractor = SimpleNamespace(kind=kind, stack=2)
         self.max_duration = max_duration
         self.fixed_duration: float | None = None
         self.max_positions: int | None = None

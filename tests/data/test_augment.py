@@ -84,19 +84,19 @@ def test_silence_stays_silent() -> None:
     np.testing.assert_array_equal(add_noise(silence, AugmentSettings(noise=1), rng()), silence)
 
 
-@pytest.mark.parametrize("time_axis", [0, 1])
-def test_spec_augment(time_axis: int) -> None:
+@pytest.mark.parametrize("stack", [None, 1, 4])
+def test_spec_augment(stack: int | None) -> None:
     """Time masks cover whole frames and at most their share, frequency masks whole bands; all of it is the mean."""
     settings = AugmentSettings(time_masks=5, time_mask_frames=30, time_mask_share=0.25, frequency_masks=2)
     for seed in range(50):
         features = rng(seed).standard_normal((80, 200)).astype(np.float32)
-        given = features if time_axis == 1 else features.T
+        given = features if stack is None else features.T.reshape(200 // stack, -1)
         kept = given.copy()
-        result = mask_features(given, settings, rng(seed), time_axis)
+        result = mask_features(given, settings, rng(seed), stack)
         np.testing.assert_array_equal(given, kept)
-        masked = result if time_axis == 1 else result.T
+        masked = result if stack is None else result.reshape(200, 80).T
         changed = masked != features
-        assert np.all(masked[changed] == features.mean())
+        assert np.all(masked[changed] == given.mean())
         whole_frames, whole_bands = changed.all(0), changed.all(1)
         assert whole_frames.sum() <= 50
         assert whole_bands.sum() <= 40

@@ -370,6 +370,8 @@ def test_time_masks_cover_time_whichever_axis_it_is(manifest: Path) -> None:
         plain = SpeechTranslationDataset(manifest, FakeProcessor(kind), fields=["speech"])
         masked = SpeechTranslationDataset(manifest, FakeProcessor(kind), settings, fields=["speech"])
         changed = [masked[row].features != plain[row].features for row in range(6)]
+        if kind == "filterbank":  # two frames of 10 ms stand in a row
+            changed = [mask.reshape(-1, 80) for mask in changed]
         covered = [mask.all(axis=bands).sum() for mask in changed]
         assert 0 < max(covered) <= 10
         assert covered == [mask.any(axis=bands).sum() for mask in changed]  # no frame in part

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import pytest
 from sacrebleu.metrics import BLEU, CHRF
 
@@ -64,19 +62,14 @@ def test_confidence_interval_where_resamples_score_nothing() -> None:
     assert 0 < scores.bleu.ci < 100
 
 
-def test_chinese_is_split_into_characters() -> None:
+def test_chinese_and_japanese_are_split_into_characters() -> None:
     # Characters 3/4, bigrams 1/3, then smoothed 1/4 and 1/4: (1/64) ** (1/4)
-    scores = score(["我爱北京"], ["我爱南京"], "zh-CN", n_bootstrap=0)
-    assert scores.bleu.score == pytest.approx(35.3553, abs=1e-4)
-    assert "|tok:zh|" in scores.bleu.signature
+    for language in ("zh-CN", "ja", "yue", "zho_Hant"):
+        scores = score(["我爱北京"], ["我爱南京"], language, n_bootstrap=0)
+        assert scores.bleu.score == pytest.approx(35.3553, abs=1e-4)
+        assert "|tok:char|" in scores.bleu.signature
     assert score(["我爱北京"], ["我爱南京"], "en", n_bootstrap=0).bleu.score == 0
-
-
-def test_japanese_tokenizer_is_in_the_signature() -> None:
-    if importlib.util.find_spec("MeCab") and importlib.util.find_spec("ipadic"):
-        assert bleu_tokenizer("ja") == "ja-mecab"
-    else:
-        assert "|tok:char|" in score(["私は猫です"], ["私は犬です"], "ja", n_bootstrap=0).bleu.signature
+    assert [bleu_tokenizer(code) for code in ("en", "ta", "ar", None)] == ["13a"] * 4
 
 
 def test_case_counts_unless_told_otherwise() -> None:
@@ -129,11 +122,27 @@ def test_chinese_words_are_characters() -> None:
 
 def test_averages() -> None:
     values = {"de-en": 40.0, "fr-en": 30.0, "it-en": 20.0, "tr-en": 5.0, "mdw-fr": 1.0}
-    assert averages(values) == {
-        "high": {"value": 35.0, "languages": 2},
-        "mid": {"value": 20.0, "languages": 1},
-        "low": {"value": 5.0, "languages": 1},
-        "all": {"value": 19.2, "languages": 5},
-    }
+    found = averages(values)
+    assert {group: (mean["value"], mean["languages"]) for group, mean in found.items()} == {
+        "high": (35.0, 2), "mid": (20.0, 1), "low": (5.0, 1), "all": (19.2, 5)
+    }  # fmt: skip
+    assert (found["high"]["of"], found["high"]["missing"]) == (4, ("es", "ca"))
+    assert (found["mid"]["of"], found["mid"]["missing"]) == (5, ("fa", "ru", "pt", "zh"))
+    assert (found["all"]["of"], found["all"]["missing"]) == (None, ()), "Mboshi is in no group of CoVoST 2's"
     assert averages({}) == {}
     assert pair_name("zh-CN", "English") == "zh-en"
+
+
+def test_averages_know_what_is_missing_from_a_whole() -> None:
+    codes = "fr de es ca fa it ru pt zh tr ar et mn nl sv lv sl ta ja id cy".split()
+    every = averages({f"{code}-en": float(number) for number, code in enumerate(codes)})
+    means = {group: (mean["value"], mean["languages"], mean["of"], mean["missing"]) for group, mean in every.items()}
+    # 0 to 3, 4 to 8, 9 to 20, 0 to 20
+    assert means == {"high": (1.5, 4, 4, ()), "mid": (6, 5, 5, ()), "low": (14.5, 12, 12, ()), "all": (10, 21, 21, ())}
+    by_language = averages(dict.fromkeys(codes[:-1], 1.0))  # error rates go by the language spoken
+    assert (by_language["low"]["of"], by_language["low"]["missing"], by_language["all"]["of"]) == (12, ("cy",), 21)
+    targets = "de ca zh fa et mn tr ar sv lv sl ta ja id cy".split()
+    out = averages({f"en-{code}": 2.0 for code in targets[:-2]})
+    assert out == {"all": {"value": 2.0, "languages": 13, "of": 15, "missing": ("id", "cy")}}
+    assert set(averages({"de-fr": 1.0, "de-en": 2.0})) == {"high", "all"}
+    assert averages({"de-fr": 1.0, "de-en": 2.0})["high"]["value"] == 2.0, "levels are those of sources into English"

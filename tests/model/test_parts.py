@@ -1,12 +1,13 @@
 """New parts load through the real loading code and compose."""
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, WhisperForConditionalGeneration
 
 from comsl.errors import ComSLError, UsageError
 from comsl.model.compose import compose
-from comsl.model.parts import PartSize, new_speech_part, new_text_part
+from comsl.model.parts import PartSize, new_conformer_part, new_speech_part, new_text_part
 
 SIZE = PartSize(width=16, encoder_layers=1, decoder_layers=1, heads=2)
 TEXTS = ["wa ámitúúngá obia itsωώ", "bána bo báatúsá ambángé", "les enfants cueillent les mangues", "une forêt"] * 5
@@ -35,6 +36,17 @@ def test_parts_load_with_transformers_and_compose(parts):
     assert model.config.vocab_size == text.config.vocab_size + 1
     rows = model.text_model.get_input_embeddings().weight
     torch.testing.assert_close(rows[processor.language_id("mdw")], rows[processor.language_id("fr")], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("stack", "frames"), [(2, 49), (4, 24)])
+def test_a_conformer_hears_so_many_frames_a_second(parts, tmp_path, stack, frames):
+    new_conformer_part(tmp_path, SIZE, stack)
+    model, processor = compose(tmp_path, parts / "text", new_languages={"mdw": "fr"}, adapter_strides=[2])
+    waveform = np.random.default_rng(0).standard_normal(16_000).astype(np.float32)
+    batch = processor.pad_features([processor.features(waveform)])
+    hidden, lengths = model.speech_encoder(batch["input_features"], batch["attention_mask"])
+    assert (tuple(hidden.shape), lengths.tolist()) == ((1, frames, 16), [frames])
+    assert processor.feature_extractor.stack == stack
 
 
 def test_impossible_parts_are_named(tmp_path):

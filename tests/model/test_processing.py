@@ -145,7 +145,7 @@ def test_features_of_other_families_are_their_extractors_own(builder: Any, mbart
     key = processor.feature_extractor.main_input_name
     expected = inputs[key][0][inputs["attention_mask"][0].astype(bool)]
     for ours in (processor, ComSLProcessor.from_pretrained(tmp_path / "model")):
-        np.testing.assert_array_equal(ours.features(clip), expected)
+        np.testing.assert_allclose(ours.features(clip), expected, atol=5e-5, rtol=0)  # a filterbank's sums round
 
 
 @pytest.mark.parametrize("builder", [tiny.tiny_whisper, tiny.tiny_wav2vec2, tiny.tiny_wav2vec2_bert])

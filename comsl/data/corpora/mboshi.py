@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from comsl.data.audio import AudioError, audio_duration, load_audio
-from comsl.data.errors import DataError
+from comsl.data.errors import CorpusError, DataError
 from comsl.data.manifest import write_manifest
 from comsl.data.truncation import wav_shortfall
 from comsl.progress import console, track
@@ -31,10 +31,6 @@ OFFICIAL_ROWS = {"train": 4616, "dev": 514}
 NOVELTY = "the French text, blanks at its ends removed, is not that of any utterance of the corpus's train part"
 
 Row = dict[str, Any]
-
-
-class CorpusError(DataError):
-    """The folder is not the corpus, or too little of it is there."""
 
 
 @dataclasses.dataclass

@@ -1,0 +1,1 @@
+"""CoVoST 2 over Common Voice: the rows of its splits, and an audit that refuses to be silent."""

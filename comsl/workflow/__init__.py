@@ -1,0 +1,1 @@
+"""Several commands in order, as a folder's ``run.yaml`` names them: ``comsl run``."""
