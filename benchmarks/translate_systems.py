@@ -116,16 +116,16 @@ class ComSL:
         from comsl.inference.decode import DecodingOptions
         from comsl.inference.inputs import FileError
 
-        decode, tokens = translate.decode_speech_tasks, []
+        decode, tokens = translate.decode_modes, []
 
-        def counting(*arguments: Any) -> Any:
-            found = decode(*arguments)
-            tokens.extend(len(row.tokens) for rows in found for row in rows)
+        def counting(*arguments: Any, **settings: Any) -> Any:
+            found = decode(*arguments, **settings)
+            tokens.extend(len(text.tokens) for row in found for text in row.translations.values())
             return found
 
         options = DecodingOptions(tokens_per_second=TOKENS_PER_SECOND, extra_tokens=0)
         settings = {"batch_size": self.cell.batch, "beam": self.cell.beam, "decoding": options}
-        with mock.patch.object(translate, "decode_speech_tasks", counting):
+        with mock.patch.object(translate, "decode_modes", counting):
             (result,) = self.translator.translate([path], "de", **settings)
         if isinstance(result, FileError):
             raise RuntimeError(result.message)
