@@ -43,18 +43,26 @@ def plain(hidden, weight, bias, losses):
     match = [F.cross_entropy(logits[s], probs[t], reduction="sum") for s, t in losses.matches]
     frozen = (losses.frozen.hidden @ losses.frozen.weight.T + losses.frozen.bias).softmax(-1)
     frozen_match = [F.cross_entropy(logits[s], frozen, reduction="sum") for s in losses.frozen_matches]
-    return cross_entropy, torch.stack(match), torch.stack(frozen_match)
+    log_probs = logits.log_softmax(-1)
+    divergence = [
+        F.kl_div(log_probs[b], log_probs[a], reduction="sum", log_target=True)
+        + F.kl_div(log_probs[a], log_probs[b], reduction="sum", log_target=True)
+        for a, b in losses.divergences
+    ]
+    return cross_entropy, torch.stack(match), torch.stack(frozen_match), torch.stack(divergence)
 
 
 @pytest.mark.parametrize("positions_per_chunk", [1, 4, 100])
 def test_sums_and_gradients_equal_the_plain_losses(tensors, monkeypatch, positions_per_chunk):
     monkeypatch.setattr(vocabulary, "CHUNK_BYTES", positions_per_chunk * K * V * 4)
-    losses = VocabularyLosses(tensors["labels"], (0.0, 0.1, 0.0), ((0, 2), (1, 2)), (2,), tensors["frozen"])
+    losses = VocabularyLosses(
+        tensors["labels"], (0.0, 0.1, 0.0), ((0, 2), (1, 2)), (2,), tensors["frozen"], ((0, 1), (1, 2))
+    )
     inputs = [tensors[name] for name in ("hidden", "weight", "bias")]
     results = []
     for function in (one_group, plain):
         outputs = function(*inputs, losses)
-        factors = torch.tensor([0.3, 0.7, 1.1, 0.5, 0.2, 0.9], dtype=torch.float64)
+        factors = torch.tensor([0.3, 0.7, 1.1, 0.5, 0.2, 0.9, 0.4, 0.6], dtype=torch.float64)
         gradients = torch.autograd.grad((torch.cat(outputs) * factors).sum(), inputs)
         results.append((*outputs, *gradients))
     for ours, reference in zip(*results, strict=True):
@@ -76,7 +84,7 @@ def test_logits_of_all_positions_are_never_in_memory(tensors, monkeypatch):
 def test_no_scored_position_gives_zero(tensors):
     losses = VocabularyLosses(torch.zeros(0, dtype=torch.long), (0.0, 0.0, 0.0))
     hidden = torch.zeros(K, 0, D, dtype=torch.float64, requires_grad=True)
-    cross_entropy, _, _ = one_group(hidden, tensors["weight"], None, losses)
+    cross_entropy = one_group(hidden, tensors["weight"], None, losses).cross_entropy
     cross_entropy.sum().backward()
     assert cross_entropy.tolist() == [0.0, 0.0, 0.0]
     assert tensors["weight"].grad.abs().max() == 0
