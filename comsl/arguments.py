@@ -274,8 +274,10 @@ def _add_train(command: Command) -> None:
         "comsl train recipes/mboshi/comsl.yaml --output_dir runs/no-erm --objectives.erm null --seed 2",
         "torchrun --nproc_per_node 8 -m comsl train recipe.yaml --output_dir runs/eight",
     )
-    parser.usage = "comsl train RECIPE --output_dir DIR [--any.key VALUE ...]"
-    parser.add_argument("recipe", type=Path, metavar="RECIPE", help="YAML file")
+    parser.usage = "comsl train RECIPE [RECIPE ...] --output_dir DIR [--any.key VALUE ...]"
+    parser.add_argument(
+        "recipe", type=Path, nargs="+", metavar="RECIPE", help="YAML file; of several, later ones change earlier ones"
+    )
     parser.add_argument("--output_dir", metavar="DIR", help="run directory (default: what the recipe says)")
     parser.add_argument("--keys", action=_ListKeys, nargs=0, help="list all keys of a recipe and exit")
 

@@ -121,7 +121,7 @@ def build_trainer(
     teacher = load_teacher(configuration, objectives, model, processor)
     if configuration.reinitialize:
         set_seed(configuration.seed)
-        model = type(model)(model.config)
+        model = reinitialized(model, configuration.reinitialize)
     joint = JointModel(model, objectives, teacher, configuration.reduction)
     text_limit = text_encoder_limit(model, processor)
     longest = longest_clip(model, text_limit)
@@ -172,6 +172,18 @@ def starting_model(configuration: TrainConfiguration) -> tuple[Any, ComSLProcess
     return model, processor
 
 
+def reinitialized(model: Any, part: bool | str) -> Any:
+    """The same architecture with random weights, of everything or of one part ("speech", with its CTC head; "text")."""
+    fresh = type(model)(model.config)
+    if part is True:
+        return fresh
+    if part == "speech":
+        model.speech_encoder, model.ctc_head = fresh.speech_encoder, fresh.ctc_head
+    else:
+        model.text_model = fresh.text_model
+    return model
+
+
 def set_dropout(model: Any, text: float | None, adapter: float | None) -> None:
     """Dropout of the text model and of the adapter, in configuration and modules alike; None: as it is.
 
@@ -219,7 +231,7 @@ def load_teacher(
         teacher, tokenizer = load_text_part(configuration.teacher, torch.float32)
         check_teacher_vocabulary(configuration.teacher, tokenizer, processor.tokenizer)
         return teacher.eval()
-    if configuration.reinitialize:
+    if configuration.reinitialize in (True, "text"):
         raise UsageError(
             "teacher: missing; a model from random weights has no text model worth comparing with: "
             "name a fine-tuned one, or set objectives.mt.teacher_share to 0"
