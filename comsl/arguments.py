@@ -49,6 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_demo(command)
     _add_run(command)
     _add_pseudo_label(command)
+    _add_heard(command)
     return parser
 
 
@@ -407,3 +408,15 @@ def _add_pseudo_label(command: Command) -> None:
         help="only what a language identifier takes for the target language (pip install lingua-language-detector)",
     )
     _add_decoding(parser, "as saved")
+
+
+def _add_heard(command: Command) -> None:
+    parser = command(
+        "heard",
+        "make text rows of what an evaluated system heard, to tune the text side of a cascade on",
+        "comsl evaluate --model runs/asr --manifest train.jsonl --task transcribe --out runs/asr/train",
+        "comsl heard runs/asr/train --out heard.jsonl",
+    )
+    parser.add_argument("evaluation", type=Path, metavar="DIR", help="directory that comsl evaluate wrote")
+    parser.add_argument("--system", choices=("direct", "cascade"), help="(default: the one that heard something)")
+    parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="manifest to write")

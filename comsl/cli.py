@@ -427,6 +427,13 @@ def _pseudo_label(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _heard(arguments: argparse.Namespace) -> int:
+    from comsl.evaluation.heard import heard
+
+    heard(arguments.evaluation, arguments.out, arguments.system)
+    return 0
+
+
 PREPARERS: dict[str, Callable[[argparse.Namespace], int]] = {
     "mboshi": _prepare_mboshi,
     "covost2": _prepare_covost2,
@@ -444,4 +451,5 @@ HANDLERS: dict[str, Callable[[argparse.Namespace], int]] = {
     "demo": _demo,
     "run": _run,
     "pseudo-label": _pseudo_label,
+    "heard": _heard,
 }
