@@ -45,6 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_prepare(command)
     _add_train(command)
     _add_evaluate(command)
+    _add_score(command)
     _add_compare(command)
     _add_demo(command)
     _add_run(command)
@@ -98,6 +99,18 @@ def _add_decoding(parser: argparse.ArgumentParser, on_a_gpu: str) -> None:
         help="what to compute in; int8 and bfloat16 are faster, smaller and less exact (default: float32 on the CPU, "
         f"{on_a_gpu} on a GPU)",
     )
+
+
+def _add_scoring(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--train-manifest",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="training rows, for their hours, the look-up floor and the scores of what is not in them",
+    )
+    parser.add_argument("--lowercase", action="store_true", help="score translations without case")
+    parser.add_argument("--normaliser", default="basic", metavar="NAME", help="of transcripts (default basic)")
 
 
 def _add_translate(command: Command) -> None:
@@ -301,13 +314,39 @@ def _add_evaluate(command: Command) -> None:
     )
     parser.add_argument("--cascade-asr", metavar="DIR", help="model that transcribes in the cascade (default: --model)")
     parser.add_argument("--cascade-mt", metavar="DIR", help="model that translates in the cascade (default: --model)")
-    parser.add_argument(
-        "--train-manifest", type=Path, nargs="+", metavar="FILE", help="training rows, for the look-up floor"
-    )
     parser.add_argument("--task", choices=TASKS, default="both", help="what to score (default both)")
-    parser.add_argument("--lowercase", action="store_true", help="score translations without case")
-    parser.add_argument("--normaliser", default="basic", metavar="NAME", help="of transcripts (default basic)")
+    _add_scoring(parser)
     _add_decoding(parser, "as saved")
+
+
+def _add_score(command: Command) -> None:
+    parser = command(
+        "score",
+        "score what another system made of manifests, by the same code and into the same folder",
+        "comsl score --manifest test.jsonl --hypotheses theirs.txt --system theirs --out runs/theirs/test",
+        "comsl score --manifest data/fr_en/test.jsonl data/de_en/test.jsonl --system theirs --out runs/theirs/test \\",
+        "      --hypotheses fr.txt de.txt --transcripts heard.fr.txt heard.de.txt",
+    )
+    parser.add_argument("--manifest", required=True, nargs="+", type=Path, metavar="FILE", help="JSONL or Parquet")
+    parser.add_argument(
+        "--hypotheses",
+        required=True,
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="the translations: a file of text a manifest, one line a row; or .jsonl with id and hypothesis",
+    )
+    parser.add_argument("--system", required=True, metavar="NAME", help="what to call it in tables and comparisons")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where scores, hypotheses and page go")
+    parser.add_argument(
+        "--transcripts",
+        nargs="+",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="what it heard, in the same form (.jsonl: id and transcript), for word error rates",
+    )
+    _add_scoring(parser)
 
 
 def _add_compare(command: Command) -> None:
@@ -317,7 +356,12 @@ def _add_compare(command: Command) -> None:
         "comsl compare runs/a/test runs/b/test",
         "comsl compare runs/a/test runs/a/test --system direct --system-b cascade --out runs/a/cascade.json",
     )
-    parser.add_argument("first", type=Path, metavar="A", help="directory that comsl evaluate wrote")
+    parser.add_argument(
+        "first",
+        type=Path,
+        metavar="A",
+        help="directory that comsl evaluate or comsl score wrote, or one of several of these",
+    )
     parser.add_argument("second", type=Path, metavar="B", help="another one, over the same manifest")
     parser.add_argument("--system", default="direct", metavar="NAME", help="system to compare (default direct)")
     parser.add_argument("--system-b", metavar="NAME", help="system of B, where it is another one")

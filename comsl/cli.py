@@ -15,11 +15,14 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from comsl.allocator import keep_freed_memory, limit_kernel_caches
 from comsl.arguments import overrides_of, parse
 from comsl.errors import ComSLError, UsageError
+
+if TYPE_CHECKING:
+    from comsl.evaluation.outcome import Evaluation
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors of a write to a file that is open already: Python does not say which one that is."""
@@ -350,9 +353,30 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         device=_device(arguments),
         precision=arguments.precision,
     )
+    return _evaluated(result)
+
+
+def _score(arguments: argparse.Namespace) -> int:
+    from comsl.evaluation.external import score_external
+
+    _check_folder(arguments.out)
+    result = score_external(
+        arguments.manifest,
+        arguments.hypotheses,
+        arguments.system,
+        arguments.out,
+        transcripts=arguments.transcripts,
+        train_manifest=arguments.train_manifest,
+        lowercase=arguments.lowercase,
+        normaliser=arguments.normaliser,
+    )
+    return _evaluated(result)
+
+
+def _evaluated(result: Evaluation) -> int:
     for line in result.complaints:
         _complain(line)
-    print(f"{result.out / 'report.html'}")
+    print(f"{result.out / 'report.html'}\n{result.out / 'table.md'}")
     return 0 if result.ok else 1
 
 
@@ -447,6 +471,7 @@ HANDLERS: dict[str, Callable[[argparse.Namespace], int]] = {
     "prepare": _prepare,
     "train": _train,
     "evaluate": _evaluate,
+    "score": _score,
     "compare": _compare,
     "demo": _demo,
     "run": _run,

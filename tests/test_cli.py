@@ -22,7 +22,19 @@ from comsl import __version__, cli
 from comsl.arguments import build_parser, overrides_of
 from comsl.errors import ComSLError, UsageError
 
-COMMANDS = ("translate", "compose", "trim", "prepare", "train", "evaluate", "compare", "demo", "run", "pseudo-label")
+COMMANDS = (
+    "translate",
+    "compose",
+    "trim",
+    "prepare",
+    "train",
+    "evaluate",
+    "score",
+    "compare",
+    "demo",
+    "run",
+    "pseudo-label",
+)
 PREPARE = ["prepare", "mboshi", "--root", "corpus", "--out", "data"]
 
 

@@ -11,12 +11,10 @@ from pathlib import Path
 from comsl.errors import ComSLError, UsageError
 from comsl.evaluation import LOOKUP, SYSTEMS
 from comsl.evaluation.curves import read_curves
-from comsl.evaluation.lookup import Lookup
 from comsl.evaluation.metrics import BOOTSTRAP_SAMPLES, NORMALISERS
-from comsl.evaluation.outcome import Evaluation, ScoringOptions, write_evaluation
+from comsl.evaluation.outcome import Evaluation, ScoringOptions, add_floor, write_evaluation
 from comsl.evaluation.records import ATTENTION, Record, RecordLog
 from comsl.evaluation.rows import Manifest, ManifestRows, TrainingRows
-from comsl.evaluation.scoring import direction
 from comsl.evaluation.settings import decoding_settings, model_name
 from comsl.evaluation.systems import (
     LISTENERS,
@@ -26,7 +24,6 @@ from comsl.evaluation.systems import (
     ModelDecoder,
     SystemRunner,
     load_decoder,
-    record,
 )
 from comsl.inference import TASKS, Precision
 from comsl.inference.decode import DecodingOptions, Hypothesis
@@ -95,7 +92,7 @@ def evaluate(
         _decode(system, rows, decoders, task, log, options.batch_size)
     training = None if train_manifest is None else TrainingRows(train_manifest)
     if training is not None and task != "transcribe":
-        _look_up(rows.rows, training, log)
+        add_floor(rows.rows, training, log)
         done.append(LOOKUP)
     records = log.finish([row["id"] for row in rows.rows], done)
     caption = _draw_attention(decoders, records, rows, out) if "direct" in done else None
@@ -162,27 +159,6 @@ def _decode(system: str, rows: ManifestRows, decoders: _Decoders, task: str, log
     for batch in track(batches, description=f"decoding, {system}", unit="batch"):
         started = time.perf_counter()
         log.append(runner.run(system, batch), system, time.perf_counter() - started)
-
-
-def _look_up(rows: Sequence[Record], training: TrainingRows, log: RecordLog) -> None:
-    """The floor, direction by direction: a sentence is looked up among training rows of its own languages.
-
-    A direction without any has no floor, which the report says.
-    """
-    wanted: dict[str, list[Record]] = {}
-    for row in rows:
-        if (row["id"], LOOKUP) not in log.records and row["target_language"]:
-            wanted.setdefault(direction(row), []).append(row)
-    for name, pending in wanted.items():
-        started = time.perf_counter()
-        memory = training.sentences(pending[0]["source_language"], pending[0]["target_language"])
-        if not memory[0]:
-            continue
-        transcripts = [row["transcript"] or "" for row in pending]
-        answers = Lookup(*memory).translate(transcripts, description=f"look-up, {name}")
-        hypotheses = [Hypothesis(answer, math.nan) for answer in answers]
-        records = [record(LOOKUP, row, found, None) for row, found in zip(pending, hypotheses, strict=True)]
-        log.append(records, LOOKUP, time.perf_counter() - started)
 
 
 def _heard_by_direct(log: RecordLog) -> Callable[[str], Heard | None]:

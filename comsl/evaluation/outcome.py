@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import datetime
+import math
+import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import comsl
-from comsl.evaluation.records import SCORES, Record, grouped_failures, write_json
+from comsl.evaluation import LOOKUP
+from comsl.evaluation.lookup import Lookup
+from comsl.evaluation.records import SCORES, Record, RecordLog, grouped_failures, write_json
 from comsl.evaluation.report import render, write_html
 from comsl.evaluation.report import show as show_report
 from comsl.evaluation.rows import ManifestRows, TrainingRows
-from comsl.evaluation.scoring import transcription_scores, translation_scores
+from comsl.evaluation.scoring import direction, transcription_scores, translation_scores
+from comsl.evaluation.systems import record
 from comsl.evaluation.table import write_table
+from comsl.inference.decode import Hypothesis
 from comsl.provenance import git_commit, versions
 
 
@@ -104,6 +110,27 @@ def write_evaluation(
     if show:
         show_report(render(scores))
     return Evaluation(out, scores, records)
+
+
+def add_floor(rows: Sequence[Record], training: TrainingRows, log: RecordLog) -> None:
+    """Look up what the log does not hold yet, each sentence among the training rows of its own direction.
+
+    A direction without any has no floor, which the report says.
+    """
+    wanted: dict[str, list[Record]] = {}
+    for row in rows:
+        if (row["id"], LOOKUP) not in log.records and row["target_language"]:
+            wanted.setdefault(direction(row), []).append(row)
+    for name, pending in wanted.items():
+        started = time.perf_counter()
+        memory = training.sentences(pending[0]["source_language"], pending[0]["target_language"])
+        if not memory[0]:
+            continue
+        transcripts = [row["transcript"] or "" for row in pending]
+        answers = Lookup(*memory).translate(transcripts, description=f"look-up, {name}")
+        hypotheses = [Hypothesis(answer, math.nan) for answer in answers]
+        records = [record(LOOKUP, row, found, None) for row, found in zip(pending, hypotheses, strict=True)]
+        log.append(records, LOOKUP, time.perf_counter() - started)
 
 
 def _translation(of: dict[str, list[Record]], training: TrainingRows | None, options: ScoringOptions) -> dict[str, Any]:

@@ -75,6 +75,7 @@ class RecordLog:
         self.longest_whole: dict[str, float] = {}
         """Seconds of the longest clip decoded whole, by system; written with the next records."""
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / SCORES).unlink(missing_ok=True)  # nobody shall take for finished what is not
         state = _read_state(folder / STATE)
         same = state.get("settings") == json.loads(json.dumps(settings)) and state.get("fields") == list(FIELDS)
         if settings is not None and same:

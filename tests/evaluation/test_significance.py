@@ -13,7 +13,7 @@ from comsl.errors import ComSLError, UsageError
 from comsl.evaluation import significance
 from comsl.evaluation.records import SCORED, Record, write_json
 from comsl.evaluation.report import show
-from comsl.evaluation.significance import ComparisonError, compare
+from comsl.evaluation.significance import ComparisonError, compare, compare_rows, holm
 
 WORDS = "the old man sees a small house near river she buys three red apples at market on Monday".split()
 REFERENCES = [
@@ -178,3 +178,107 @@ def test_different_tokenisers_are_not_pooled(tmp_path: Path) -> None:
     result = compare(a, a, n_samples=20)
     assert result.overall is None
     assert "tok:char" in result.pairs["fr-zh"]["bleu"].signature
+
+
+def test_holm_by_hand() -> None:
+    # In order: 4 x 0.005, 3 x 0.01, 2 x 0.03, and 1 x 0.04, which must not be less than the one before it.
+    assert holm({"de": 0.01, "fr": 0.04, "ca": 0.03, "es": 0.005}) == pytest.approx(
+        {"de": 0.03, "fr": 0.06, "ca": 0.06, "es": 0.02}
+    )
+    assert holm({"de": 0.6, "fr": 0.7}) == {"de": 1.0, "fr": 1.0}
+    assert holm({"de": 0.02}) == {"de": 0.02}
+    assert holm({}) == {}
+
+
+def rows_of(
+    hypotheses: list[str], sources: str = "de fr", targets: str = "en en", heard: bool = False
+) -> dict[str, Record]:
+    """REFERENCES in equal parts, one a direction."""
+    pairs = list(zip(sources.split(), targets.split(), strict=True))
+    part = len(REFERENCES) // len(pairs)
+    return {
+        f"r{n}": {
+            "id": f"r{n}",
+            "source_language": pairs[n // part][0],
+            "target_language": pairs[n // part][1],
+            "source": f"sentence {n % part}" if heard else None,
+            "hypothesis": hypothesis,
+            "reference": REFERENCES[n],
+        }
+        for n, hypothesis in enumerate(hypotheses)
+    }
+
+
+def test_p_is_corrected_for_the_number_of_directions() -> None:
+    half = worse(1)[:30] + worse(4)[30:]
+    result = compare_rows(rows_of(half), rows_of(worse(5)), "a", "b", n_samples=200)
+    for metric in ("bleu", "chrf"):
+        raw = {name: result.pairs[name][metric].p for name in ("de-en", "fr-en")}
+        smaller, larger = sorted(raw, key=lambda name: raw[name])
+        corrected = {name: result.pairs[name][metric].p_holm for name in raw}
+        assert corrected[smaller] == pytest.approx(min(1, 2 * raw[smaller]))
+        assert corrected[larger] == pytest.approx(max(raw[larger], corrected[smaller]))
+    assert result.overall["bleu"].p_holm is None
+    text = io.StringIO()
+    Console(width=160, file=text).print(result.render())
+    assert "p (Holm)" in text.getvalue()
+    assert result.to_dict()["pairs"]["de-en"]["bleu"]["p_holm"] == result.pairs["de-en"]["bleu"].p_holm
+    one = compare_rows(rows_of(half, "de", "en"), rows_of(worse(5), "de", "en"), "a", "b", n_samples=20)
+    assert (one.pairs["de-en"]["bleu"].p_holm, one.macro) == (None, None), "nothing to correct for"
+
+
+def test_the_mean_of_directions() -> None:
+    a, b = rows_of(worse(1)), rows_of(worse(3))
+    result = compare_rows(a, b, "a", "b", n_samples=300)
+    for metric in ("bleu", "chrf"):
+        of = [metrics[metric] for metrics in result.pairs.values()]
+        macro = result.macro[metric]
+        assert macro.a == pytest.approx((of[0].a + of[1].a) / 2)
+        assert macro.b == pytest.approx((of[0].b + of[1].b) / 2)
+        assert macro.p < 0.01
+        # The mean of two independent scores of equal spread spreads less, by the root of two.
+        assert macro.b_ci == pytest.approx((of[0].b_ci ** 2 + of[1].b_ci ** 2) ** 0.5 / 2, rel=0.25)
+    assert compare_rows(a, a, "a", "a", n_samples=50).macro["bleu"].p == 1.0
+    few = compare_rows(
+        rows_of(worse(1), "de fr it es", "en en en en"), rows_of(worse(3), "de fr it es", "en en en en"), "a", "b"
+    )
+    assert few.macro is None, "15 rows of each are too few"
+    assert few.overall is not None
+
+
+def test_directions_that_share_their_sentences_are_drawn_together() -> None:
+    """The same clips into two languages: their scores rise and fall together, so their mean spreads as each does."""
+    twice = worse(3)[:30] * 2
+    pairs = {"sources": "en en", "targets": "de ca"}
+
+    def rows(texts: list[str], heard: bool) -> dict[str, Record]:
+        found = rows_of(texts, **pairs, heard=heard)
+        return {key: {**row, "reference": REFERENCES[int(key[1:]) % 30]} for key, row in found.items()}
+
+    better = REFERENCES[:30] * 2
+    together, apart = (compare_rows(rows(better, heard), rows(twice, heard), "a", "b") for heard in (True, False))
+    alone = together.pairs["en-de"]["bleu"].b_ci
+    assert together.macro["bleu"].b_ci == pytest.approx(alone, rel=0.15)
+    assert apart.macro["bleu"].b_ci == pytest.approx(alone / 2**0.5, rel=0.2)
+
+
+def test_folders_of_one_direction_each(tmp_path: Path) -> None:
+    whole = [folder(tmp_path / name, texts) for name, texts in (("a", worse(1)), ("b", worse(3)))]
+    for name in ("a", "b"):
+        lines = (tmp_path / name / "hypotheses.jsonl").read_text().splitlines(keepends=True)
+        for part, chosen in (("de_en", lines[:30]), ("fr_en", lines[30:])):
+            place = tmp_path / "parts" / name / part
+            place.mkdir(parents=True)
+            (place / "hypotheses.jsonl").write_text("".join(chosen))
+            (place / "scores.json").write_text((tmp_path / name / "scores.json").read_text())
+    parts = compare(tmp_path / "parts" / "a", tmp_path / "parts" / "b", n_samples=50)
+    together = compare(*whole, n_samples=50)
+    assert (parts.pairs, parts.macro, parts.overall) == (together.pairs, together.macro, together.overall)
+    again = tmp_path / "parts" / "a" / "again"
+    again.mkdir()
+    for name in ("hypotheses.jsonl", "scores.json"):
+        (again / name).write_text((tmp_path / "parts" / "a" / "de_en" / name).read_text())
+    with pytest.raises(ComparisonError, match="30 rows occur in more than one"):
+        compare(tmp_path / "parts" / "a", tmp_path / "parts" / "b")
+    with pytest.raises(UsageError, match="no finished evaluation"):
+        compare(tmp_path / "parts", tmp_path / "parts")
