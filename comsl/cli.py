@@ -10,7 +10,6 @@ import argparse
 import errno
 import os
 import sys
-import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -19,6 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from comsl.allocator import keep_freed_memory, limit_kernel_caches
 from comsl.arguments import overrides_of, parse
+from comsl.commands.common import check_folder as _check_folder
+from comsl.commands.common import complain as _complain
+from comsl.commands.prepare import prepare
 from comsl.errors import ComSLError, UsageError
 
 if TYPE_CHECKING:
@@ -62,10 +64,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _complain(message: str) -> None:
-    print(f"comsl: {message}", file=sys.stderr)
-
-
 def _silence_stdout() -> None:
     with suppress(OSError, ValueError):  # stdout may be no file at all
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -88,58 +86,6 @@ def _file_trouble(error: OSError, arguments: argparse.Namespace) -> str:
 
 
 # --------------------------------------------------------------------------------------------------------- handlers
-
-
-def _prepare(arguments: argparse.Namespace) -> int:
-    return PREPARERS[arguments.corpus](arguments)
-
-
-def _prepare_mboshi(arguments: argparse.Namespace) -> int:
-    from comsl.data.corpora import mboshi
-
-    summary = mboshi.prepare(arguments.root, arguments.out)
-    dropped = sum(map(len, summary.dropped.values()))
-    if dropped:
-        _complain(f"{dropped} utterances were left out; {arguments.out / 'prepare.json'} says why, one by one")
-    return 1 if dropped else 0
-
-
-def _prepare_covost2(arguments: argparse.Namespace) -> int:
-    from comsl.data.corpora.covost2.audit import Limits
-    from comsl.data.corpora.covost2.prepare import prepare
-
-    _check_folder(arguments.out)
-    result = prepare(
-        arguments.covost,
-        arguments.common_voice,
-        arguments.out,
-        arguments.languages,
-        arguments.direction,
-        Limits(arguments.min_duration, arguments.max_duration, arguments.outlier_score),
-        arguments.workers,
-        arguments.partial,
-    )
-    for line in result.errors:
-        _complain(line)
-    if result.losses and arguments.strict:
-        _complain(f"--strict: {result.losses} rows are lost or fail; {result.page} says which")
-    print(result.page)
-    return 1 if result.errors or (result.losses and arguments.strict) else 0
-
-
-def _prepare_multi30k_speech(arguments: argparse.Namespace) -> int:
-    from comsl.demo.multi30k_speech import prepare
-
-    _check_folder(arguments.out)
-    prepare(
-        arguments.root,
-        arguments.out,
-        hours_limit=arguments.hours_limit,
-        scale=arguments.scale,
-        seed=arguments.seed,
-        workers=arguments.workers,
-    )
-    return 0
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -295,16 +241,6 @@ def _trim(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _check_folder(folder: Path) -> None:
-    """Make the folder and see that it takes files, before minutes of work go into what should lie there."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise ComSLError(f"--out {folder}: cannot be written: {error.strerror}") from error
-
-
 def _say(message: str) -> None:
     """A line on stderr about what is being done."""
     from comsl.progress import console
@@ -345,6 +281,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         cascade_asr=arguments.cascade_asr,
         cascade_mt=arguments.cascade_mt,
         train_manifest=arguments.train_manifest,
+        lookup=arguments.lookup,
         task=arguments.task,
         beam=arguments.beam,
         batch_size=arguments.batch_size,
@@ -367,6 +304,7 @@ def _score(arguments: argparse.Namespace) -> int:
         arguments.out,
         transcripts=arguments.transcripts,
         train_manifest=arguments.train_manifest,
+        lookup=arguments.lookup,
         lowercase=arguments.lowercase,
         normaliser=arguments.normaliser,
     )
@@ -394,6 +332,12 @@ def _device(arguments: argparse.Namespace) -> str | None:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
+    if arguments.covost is not None:
+        from comsl.demo.covost import build_covost
+
+        _check_folder(arguments.covost, "--covost")
+        print(build_covost(arguments.covost, arguments.languages, arguments.scale, archives=arguments.archives))
+        return 0
     if arguments.pretrain is not None:
         from comsl.demo import PARTS
         from comsl.demo.pretrain import MODELS, pretrain
@@ -427,20 +371,20 @@ def _pseudo_label(arguments: argparse.Namespace) -> int:
     from comsl.inference.decode import DecodingOptions
     from comsl.pseudo_labels.filters import Filters
     from comsl.pseudo_labels.label import Labelling, pseudo_label
-    from comsl.pseudo_labels.sources import from_manifests, read_held_out
+    from comsl.pseudo_labels.sources import open_sources
 
     keep_freed_memory()
     limit_kernel_caches()
-    names = ("max_length_ratio", "max_repeats", "min_score", "max_seconds", "identify_language")
-    filters = Filters(**{name: getattr(arguments, name) for name in names})
+    bounds = ("max_length_ratio", "max_repeats", "min_score", "max_seconds", "identify_language")
+    filters = Filters(**{name: getattr(arguments, name) for name in bounds})
     _check_folder(arguments.out)
     _hide_library_bars()
-    held_out, described = read_held_out(arguments.covost_manifests, arguments.held_out)
-    source = from_manifests(arguments.manifest, arguments.languages)
+    wanted = ("common_voice", "manifest", "covost_manifests", "held_out", "languages", "target", "out")
+    source, held_out, described = open_sources(**{name: getattr(arguments, name) for name in wanted})
     labelling = Labelling(
         arguments.model,
         held_out,
-        {"manifests": list(map(str, arguments.manifest)), **described},
+        described,
         target=arguments.target,
         options=DecodingOptions(beam=arguments.beam, batch_size=arguments.batch_size),
         filters=filters,
@@ -458,17 +402,11 @@ def _heard(arguments: argparse.Namespace) -> int:
     return 0
 
 
-PREPARERS: dict[str, Callable[[argparse.Namespace], int]] = {
-    "mboshi": _prepare_mboshi,
-    "covost2": _prepare_covost2,
-    "multi30k-speech": _prepare_multi30k_speech,
-}
-
 HANDLERS: dict[str, Callable[[argparse.Namespace], int]] = {
     "translate": _translate,
     "compose": _compose,
     "trim": _trim,
-    "prepare": _prepare,
+    "prepare": prepare,
     "train": _train,
     "evaluate": _evaluate,
     "score": _score,

@@ -24,6 +24,7 @@ import soxr
 
 from comsl.data.constants import SAMPLE_RATE
 from comsl.errors import ComSLError
+from comsl.languages import get_language
 
 # From espeak-ng's public header speak_lib.h.
 _AUDIO_OUTPUT_SYNCHRONOUS = 2
@@ -156,7 +157,7 @@ def sample_voice(
     language: str, variants: tuple[str, ...], rng: np.random.Generator, rates: tuple[int, int] = RATES
 ) -> Voice:
     """A random speaker of `language` out of `variants`, with a random rate, pitch and liveliness."""
-    names = DIALECTS.get(language, (language,))
+    names = DIALECTS.get(language) or (get_language(language).espeak or language,)
     return Voice(
         name=names[int(rng.integers(len(names)))],
         variant=variants[int(rng.integers(len(variants)))],

@@ -16,13 +16,12 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import tarfile
-import zlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
+from comsl.data.archives import SUFFIXES, read_archive
 from comsl.data.errors import CorpusError
 from comsl.data.tsv import read_tsv
 from comsl.files import replacing, write_atomically
@@ -31,7 +30,6 @@ from comsl.progress import track
 
 VALIDATED = "validated.tsv"
 CLIPS = "clips"
-_SUFFIXES = (".tar.gz", ".tgz", ".tar", ".tar.bz2", ".tar.xz")
 _MARKER = "unpacked.json"
 
 
@@ -88,6 +86,12 @@ def read_utterances(table: Path) -> Iterator[Utterance]:
         raise CorpusError(f"{table}: no such file; name the folder of a Common Voice release") from None
 
 
+def check_root(root: Path) -> None:
+    """Raise CorpusError for what is no folder at all."""
+    if not root.is_dir():
+        raise CorpusError(f"{root}: is not a directory; name the folder that Common Voice lies in")
+
+
 def find(root: Path, language: str) -> Source:
     """Where the release has a language.
 
@@ -98,8 +102,7 @@ def find(root: Path, language: str) -> Source:
     Raises:
         CorpusError: it has it nowhere, or in two places.
     """
-    if not root.is_dir():
-        raise CorpusError(f"{root}: is not a directory; name the folder that Common Voice lies in")
+    check_root(root)
     names = sorted({get_language(language).common_voice, language})
     if (root / VALIDATED).is_file():
         return Source(language, root)
@@ -123,7 +126,7 @@ def find(root: Path, language: str) -> Source:
 
 
 def _is_archive_of(path: Path, names: Collection[str]) -> bool:
-    for suffix in _SUFFIXES:
+    for suffix in SUFFIXES:
         if path.name.endswith(suffix) and path.is_file():
             stem = path.name.removesuffix(suffix)
             return stem in names or (stem.startswith("cv-corpus-") and any(stem.endswith(f"-{name}") for name in names))
@@ -143,34 +146,36 @@ def unpack(source: Source, clips: Collection[str], out: Path) -> Path:
     """
     if not source.is_archive:
         return source.path
-    folder = source.folder(out)
-    wanted = set(clips)
-    digest = hashlib.sha256("\n".join(sorted(wanted)).encode()).hexdigest()
-    done = [*source.stamp(), digest]
-    marker = folder / _MARKER
-    if marker.is_file() and json.loads(marker.read_text(encoding="utf-8")) == done:
-        return folder
+    if is_unpacked(source, clips, out):
+        return source.folder(out)
+    folder, wanted = source.folder(out), set(clips)
     (folder / CLIPS).mkdir(parents=True, exist_ok=True)
-    try:
-        with tarfile.open(source.path, "r|*") as archive:
-            for member in track(archive, description=f"unpacking {source.path.name}", unit="files"):
-                target = _target(member, wanted, folder)
-                if target is not None and not _is_there(target, member.size):
-                    _extract(archive, member, target)
-    except (tarfile.TarError, EOFError, zlib.error) as error:
-        raise CorpusError(
-            f"{source.path}: the archive is cut short or damaged ({error}); copy or download it again"
-        ) from None
+    for member, content in track(read_archive(source.path), description=f"unpacking {source.path.name}", unit="files"):
+        target = _target(PurePosixPath(member.name), wanted, folder)
+        if target is not None and not _is_there(target, member.size):
+            _write(content, target)
     if not (folder / VALIDATED).is_file():
         raise CorpusError(f"{source.path}: no {VALIDATED} in the archive; is it one of Common Voice?")
-    write_atomically(marker, json.dumps(done))
+    write_atomically(folder / _MARKER, json.dumps(_contents(source, wanted)))
     return folder
 
 
-def _target(member: tarfile.TarInfo, wanted: Collection[str], folder: Path) -> Path | None:
+def is_unpacked(source: Source, clips: Collection[str], out: Path) -> bool:
+    """Whether ``unpack`` of the same has nothing to do."""
+    marker = source.folder(out) / _MARKER
+    if not source.is_archive:
+        return True
+    return marker.is_file() and json.loads(marker.read_text(encoding="utf-8")) == _contents(source, clips)
+
+
+def _contents(source: Source, clips: Collection[str]) -> list[Any]:
+    """The archive, and a digest of what is taken out of it."""
+    return [*source.stamp(), hashlib.sha256("\n".join(sorted(set(clips))).encode()).hexdigest()]
+
+
+def _target(path: PurePosixPath, wanted: Collection[str], folder: Path) -> Path | None:
     """Where a member goes; None for what is not needed. Only its last name counts, so none goes anywhere else."""
-    path = PurePosixPath(member.name)
-    if not member.isfile() or path.name.startswith("."):
+    if path.name.startswith("."):  # what macOS puts beside files
         return None
     if path.suffix == ".tsv":
         return folder / path.name
@@ -183,8 +188,6 @@ def _is_there(target: Path, size: int) -> bool:
     return target.parent.name == CLIPS and target.is_file() and target.stat().st_size == size
 
 
-def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
-    content = archive.extractfile(member)
-    assert content is not None  # it is a file
+def _write(content: IO[bytes], target: Path) -> None:
     with replacing(target) as temporary, temporary.open("wb") as file:
         shutil.copyfileobj(content, file)
