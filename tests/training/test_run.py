@@ -32,7 +32,7 @@ from tests.tiny import tiny_m2m100, tiny_mbart50
 from tests.training.processes import CONTEXT, in_child, together
 from tests.training.world import build_world, stage
 
-RATES = ("speech_hours_per_hour", "tokens_per_second")
+RATES = ("seconds", "speech_hours_per_hour", "tokens_per_second")
 REPOSITORY = Path(__file__).parents[2]
 
 
