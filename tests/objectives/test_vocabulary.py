@@ -52,7 +52,12 @@ def plain(hidden, weight, bias, losses):
         + F.kl_div(log_probs[a], log_probs[b], reduction="sum", log_target=True)
         for a, b in losses.divergences
     ]
-    return cross_entropy, torch.stack(match), torch.stack(frozen_match), torch.stack(divergence) if divergence else hidden.new_zeros(0)
+    return (
+        cross_entropy,
+        torch.stack(match),
+        torch.stack(frozen_match),
+        torch.stack(divergence) if divergence else hidden.new_zeros(0),
+    )
 
 
 @pytest.mark.parametrize("positions_per_chunk", [1, 4, 100])
