@@ -10,6 +10,7 @@ from comsl import __version__
 from comsl.commands.common import Command
 from comsl.commands.common import positive as _positive
 from comsl.commands.prepare import add_prepare
+from comsl.commands.study import add_heard, add_study
 from comsl.demo import PARTS
 from comsl.evaluation import SYSTEMS
 from comsl.inference import PRECISIONS, TASKS
@@ -52,7 +53,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_demo(command)
     _add_run(command)
     _add_pseudo_label(command)
-    _add_heard(command)
+    add_heard(command)
+    add_study(command)
     return parser
 
 
@@ -396,15 +398,3 @@ def _add_pseudo_label(command: Command) -> None:
         help="only what a language identifier takes for the target language (pip install lingua-language-detector)",
     )
     _add_decoding(parser, "as saved")
-
-
-def _add_heard(command: Command) -> None:
-    parser = command(
-        "heard",
-        "make text rows of what an evaluated system heard, to tune the text side of a cascade on",
-        "comsl evaluate --model runs/asr --manifest train.jsonl --task transcribe --out runs/asr/train",
-        "comsl heard runs/asr/train --out heard.jsonl",
-    )
-    parser.add_argument("evaluation", type=Path, metavar="DIR", help="directory that comsl evaluate wrote")
-    parser.add_argument("--system", choices=("direct", "cascade"), help="(default: the one that heard something)")
-    parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="manifest to write")

@@ -21,6 +21,7 @@ from comsl.arguments import overrides_of, parse
 from comsl.commands.common import check_folder as _check_folder
 from comsl.commands.common import complain as _complain
 from comsl.commands.prepare import prepare
+from comsl.commands.study import heard, study
 from comsl.errors import ComSLError, UsageError
 
 if TYPE_CHECKING:
@@ -395,13 +396,6 @@ def _pseudo_label(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _heard(arguments: argparse.Namespace) -> int:
-    from comsl.evaluation.heard import heard
-
-    heard(arguments.evaluation, arguments.out, arguments.system)
-    return 0
-
-
 HANDLERS: dict[str, Callable[[argparse.Namespace], int]] = {
     "translate": _translate,
     "compose": _compose,
@@ -414,5 +408,6 @@ HANDLERS: dict[str, Callable[[argparse.Namespace], int]] = {
     "demo": _demo,
     "run": _run,
     "pseudo-label": _pseudo_label,
-    "heard": _heard,
+    "heard": heard,
+    "study": study,
 }
