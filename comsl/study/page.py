@@ -94,11 +94,11 @@ def _questions(study: Study) -> str:
         [
             "## Questions",
             _table(header, rows, left=3),
-            f"Of mean BLEU. Sentences are resampled, the same ones for both arms; the seeds' part is drawn from a "
-            f"normal distribution with the pooled spread. Holm corrects for {len(study.answers)} questions asked together. "
+            "Of mean BLEU. Sentences are resampled, the same ones for both arms; the seeds' part is drawn from a "
+            f"normal distribution with the pooled spread. Holm corrects for {len(rows)} questions asked together. "
             f"*resolves*: the smallest true difference that this design finds in {POWER:.0%} of cases at the strictest "
-            f"of Holm's levels ({LEVEL} / {len(study.answers)}): where a difference is not significant, one up to that "
-            "size may be there all the same.",
+            f"of Holm's levels ({LEVEL} / {len(rows)}): where a difference is not significant, one up to that size may "
+            "be there all the same.",
         ]
     )
 
