@@ -22,6 +22,7 @@ from comsl.errors import ComSLError
 from comsl.model import ComSLProcessor, compose, load_model
 from comsl.model.lora import add_lora
 from comsl.objectives import JointModel, ObjectiveSet
+from comsl.objectives.base import Target
 from comsl.progress import console
 from comsl.training.callbacks import RunLog
 from comsl.training.checkpoints import (
@@ -130,6 +131,7 @@ def build_trainer(
     if configuration.reinitialize:
         set_seed(configuration.seed)
         model = reinitialized(model, configuration.reinitialize)
+    _record_targets(model, objectives, train_rows)
     add_lora_as_asked(configuration, model)
     joint = JointModel(model, objectives, teacher, configuration.reduction, cached_teacher=train_cache is not None)
     text_limit = text_encoder_limit(model, processor)
@@ -196,6 +198,13 @@ def reinitialized(model: Any, part: bool | str) -> Any:
     else:
         model.text_model = fresh.text_model
     return model
+
+
+def _record_targets(model: Any, objectives: ObjectiveSet, rows: Any) -> None:
+    """Which languages the model has been taught to translate into, in its configuration: now, and before."""
+    if any(target is Target.TRANSLATION for _, target in objectives.reads.pairs):
+        taught = {*(model.config.translation_targets or ()), *rows.unique("target_language")} - {None}
+        model.config.translation_targets = sorted(taught)
 
 
 def set_dropout(model: Any, text: float | None, adapter: float | None) -> None:

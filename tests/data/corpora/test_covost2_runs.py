@@ -207,6 +207,9 @@ def test_command(corpus: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert splits(corpus / "out") == EXPECTED
     assert f"* not prepared: {line}" in (corpus / "out" / "audit-xx-en.md").read_text()
     assert run(corpus, "--languages", "fr") == 0
+    page = (corpus / "out" / "audit-xx-en.md").read_text()
+    assert "* 236,887 rows that the published corpus has were not found at all" in page  # of 207,374 + 2 x 14,760
+    assert "| fr_en | train | 3 | 3 | 0.00 | 207,374 | 264 |" in page
     assert run(corpus, "--languages", "fr", "--strict", "--partial") == 1
     assert complaints(capfd)[0].startswith("--strict: 1 rows are lost or fail")
     # A pair that cannot be prepared any more is not on the page with what it was.
