@@ -23,6 +23,7 @@ from comsl.commands.common import check_folder as _check_folder
 from comsl.commands.common import complain as _complain
 from comsl.commands.decoding import decoding_options, device
 from comsl.commands.prepare import prepare
+from comsl.commands.study import heard, study
 from comsl.commands.translate import translate
 from comsl.errors import ComSLError, UsageError
 
@@ -94,11 +95,11 @@ def _file_trouble(error: OSError, arguments: argparse.Namespace) -> str:
 def _train(arguments: argparse.Namespace) -> int:
     limit_kernel_caches()
     from comsl.training.configuration import load_configuration
-    from comsl.training.distributed import disconnect
+    from comsl.training.distributed import leave
     from comsl.training.run import train
 
     train(load_configuration(arguments.recipe, overrides_of(arguments)))
-    disconnect()
+    leave()
     return 0
 
 
@@ -316,5 +317,7 @@ HANDLERS: dict[str, Callable[[argparse.Namespace], int]] = {
     "demo": _demo,
     "run": _run,
     "pseudo-label": _pseudo_label,
+    "heard": heard,
+    "study": study,
     "calibrate": calibrate,
 }
