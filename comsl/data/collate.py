@@ -38,6 +38,8 @@ class Collator:
     translation
         ``translation_decoder_input_ids`` and ``translation_labels`` [B, N], ``translation_unknown`` [B], as the
         transcript's.
+        Where the examples have a cached teacher: ``teacher_tokens`` and ``teacher_probabilities`` [B, N, k] beside the
+        labels, zeros where none is scored.
     ctc
         ``ctc_labels`` [B, C]: all -100 for a row without a character that the vocabulary has; ``ctc_unknown`` [B]:
         characters of each row that it lacks.
@@ -66,6 +68,8 @@ class Collator:
             batch.update(self._transcript(examples))
         if "translation" in self.fields:
             batch.update(self._translation(examples))
+            if any(example.teacher is not None for example in examples):
+                batch.update(self._teacher(examples, batch["translation_labels"]))
         if "ctc" in self.fields:
             rows = self._each(examples, "transcript", lambda row: self.processor.ctc_ids(row.transcript))
             # One place at least: no row of the batch may have a label.
@@ -144,6 +148,23 @@ class Collator:
             "translation_labels": self._pad([row[1] for row in targets], IGNORED_LABEL),
             "translation_unknown": self._unknown([row[1] for row in targets]),
         }
+
+    def _teacher(self, examples: Sequence[Example], labels: Tensor) -> Batch:
+        tops = self._each(examples, "teacher", lambda row: row.teacher)
+        size = (*labels.shape, tops[0][0].shape[1])
+        tokens, probabilities = torch.zeros(size, dtype=torch.long), torch.zeros(size)
+        for place, (example, (known, shares)) in enumerate(zip(examples, tops, strict=True)):
+            scored = labels[place] != IGNORED_LABEL
+            if int(scored.sum()) != len(known):
+                raise DataError(
+                    f"row {example.id!r}: its translation has {int(scored.sum())} tokens, the cached teacher "
+                    f"{len(known)}: the cache is damaged; delete its folder"
+                )
+            tokens[place, scored], probabilities[place, scored] = (
+                torch.from_numpy(known).long(),
+                torch.from_numpy(shares),
+            )
+        return {"teacher_tokens": tokens, "teacher_probabilities": probabilities}
 
     def _unknown(self, labels: Sequence[list[int]]) -> Tensor:
         """[B]: tokens of each row that stand for something that the vocabulary lacks."""

@@ -23,6 +23,7 @@ from comsl.data.audio import MIN_DURATION, SAMPLE_RATE, audio_duration, load_aud
 from comsl.data.augment import AugmentSettings, augment_waveform, mask_features
 from comsl.data.errors import DataError
 from comsl.data.manifest import ManifestPath, load_manifest
+from comsl.data.teacher import TeacherCache, Top
 from comsl.errors import ComSLError, UsageError
 from comsl.progress import track
 
@@ -82,6 +83,8 @@ class Example:
     """[n_mels, T], [samples] or [T, S * n_mels], S frames stacked to one."""
     duration: float | None = None
     """Seconds of audio that the features are made of."""
+    teacher: Top | None = None
+    """The frozen text model's likeliest tokens at each position of the translation, and their probabilities [N, k]."""
 
 
 class SpeechTranslationDataset(Dataset[Example]):
@@ -97,6 +100,7 @@ class SpeechTranslationDataset(Dataset[Example]):
         max_duration: seconds that the model reads at most; default: the processor's ``max_duration``, if it has one.
             Never more than its ``fixed_duration``.
         mixed: what the text encoder reads of a clip behind its transcript; None where it does not, or has no limit.
+        teacher: cached distributions of the same rows, which go into the examples.
 
     Raises:
         DataError: a row lacks a column that the fields need, is in a language that the processor lacks, or is known
@@ -113,6 +117,7 @@ class SpeechTranslationDataset(Dataset[Example]):
         fields: Collection[str] | None = None,
         max_duration: float | None = None,
         mixed: MixedLimit | None = None,
+        teacher: TeacherCache | None = None,
     ) -> None:
         self.manifest = manifest if isinstance(manifest, datasets.Dataset) else load_manifest(manifest)
         if self.manifest._indices is not None:  # a selection: its columns would be those of the whole
@@ -126,7 +131,7 @@ class SpeechTranslationDataset(Dataset[Example]):
         self.fixed_duration: float | None = getattr(processor, "fixed_duration", None)
         limits = [seconds for seconds in (max_duration, self.fixed_duration) if seconds is not None]
         self.max_duration: float | None = min(limits, default=None)
-        self.mixed = mixed
+        self.mixed, self.teacher = mixed, teacher
         # Shared memory, so that workers that live on from one epoch to the next see it change.
         self._epoch = torch.zeros((), dtype=torch.long).share_memory_()
         self._seconds: npt.NDArray[np.float64] | None = None
@@ -176,6 +181,8 @@ class SpeechTranslationDataset(Dataset[Example]):
         example = Example(
             index, row["id"], key, row["source_language"], row["target_language"], row["transcript"], row["translation"]
         )
+        if self.teacher is not None:
+            example.teacher = self.teacher[index]
         if row.get("audio") is not None and (self.fields is None or "speech" in self.fields):
             try:
                 self._add_speech(example, row["audio"])

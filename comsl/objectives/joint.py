@@ -36,6 +36,7 @@ class JointModel(nn.Module):
     Args:
         teacher: a frozen text model over the same vocabulary; needed if ``objectives.needs_teacher``. It is kept in
             evaluation mode whatever happens to this module (the published code let dropout back in).
+        cached_teacher: no teacher is given; every batch has its distributions (:mod:`comsl.objectives.frozen`).
         reduction: "mean" divides each term by its own count over the global batch; "paper" takes the published plain
             sums over the local batch, whose balance depends on lengths and batch size.
 
@@ -49,11 +50,12 @@ class JointModel(nn.Module):
         objectives: ObjectiveSet,
         teacher: PreTrainedModel | None = None,
         reduction: Reduction = "mean",
+        cached_teacher: bool = False,
     ) -> None:
         super().__init__()
         if reduction not in ("mean", "paper"):
             raise ObjectiveError(f"reduction: expected 'mean' or 'paper', got {reduction!r}")
-        if objectives.needs_teacher:
+        if objectives.needs_teacher and not cached_teacher:
             _check_teacher(model, teacher)
         if objectives.reads.ctc and model.ctc_head is None:
             raise ObjectiveError("objectives.ctc needs a model with a CTC head: compose it with ctc_vocabulary")

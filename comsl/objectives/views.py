@@ -22,7 +22,14 @@ from comsl.data.constants import IGNORED_LABEL
 from comsl.errors import ComSLError
 from comsl.model.packing import Spans, run_decoder, run_encoder
 from comsl.objectives.base import CTC_LABELS, SPEECH_POSITIONS, Memory, Pair, Reads, Target
-from comsl.objectives.vocabulary import FrozenDistribution, VocabularyLosses, deliver_last, vocabulary_losses
+from comsl.objectives.frozen import (
+    TEACHER_TOKENS,
+    FrozenDistribution,
+    TopDistribution,
+    cached_distribution,
+    live_distribution,
+)
+from comsl.objectives.vocabulary import VocabularyLosses, deliver_last, vocabulary_losses
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -102,7 +109,7 @@ def compute_views(
 
     Args:
         batch: as :class:`comsl.data.collate.Collator` makes it.
-        teacher: the frozen text model, needed if ``reads.frozen_matches``.
+        teacher: the frozen text model, needed if ``reads.frozen_matches`` and the batch has no cached distribution.
     """
     texts = (Target.TRANSCRIPT.value, Target.TRANSLATION.value)
     views = Views(unknown={text: batch[f"{text}_unknown"].sum() for text in texts if f"{text}_unknown" in batch})
@@ -210,17 +217,13 @@ def _decode(
     return {pair: states[place] for pair, states, place in zip(pairs, of_pairs, places, strict=True)}
 
 
-def _teacher_hidden(teacher: PreTrainedModel | None, batch: Batch) -> Tensor:
-    """[B, N, D'] of the frozen text model over the translation."""
+def _frozen(teacher: PreTrainedModel | None, batch: Batch) -> FrozenDistribution | TopDistribution:
+    """Of the frozen text model over the translation: out of the batch where a cache has put it there, else live."""
+    if TEACHER_TOKENS in batch:
+        return cached_distribution(batch)
     if teacher is None:
         raise ValueError("an objective compares with the frozen text model, but no teacher was given")
-    with torch.no_grad():
-        return teacher.base_model(
-            input_ids=batch["transcript_ids"],
-            attention_mask=batch["transcript_mask"],
-            decoder_input_ids=batch[Target.TRANSLATION.decoder_inputs],
-            use_cache=False,
-        ).last_hidden_state
+    return live_distribution(teacher, batch)
 
 
 # --- vocabulary ----------------------------------------------------------------------------------------------------
@@ -236,7 +239,6 @@ def _score(
     views: Views,
 ) -> None:
     """Takes the scored positions of all pairs through the vocabulary, once."""
-    frozen_hidden = _teacher_hidden(teacher, batch) if reads.frozen_matches else None
     groups, keys = [], []
     for target in Target:
         pairs = [pair for pair in hidden if pair[1] is target]
@@ -247,10 +249,7 @@ def _score(
         place = {pair: k for k, pair in enumerate(pairs)}
         matches = sorted((match for match in reads.matches if match[0][1] is target), key=str)
         frozen_matches = sorted((pair for pair in reads.frozen_matches if pair[1] is target), key=str)
-        frozen = None
-        if frozen_matches and teacher is not None and frozen_hidden is not None:
-            head = teacher.get_output_embeddings()
-            frozen = FrozenDistribution(frozen_hidden[scored], head.weight, _bias(teacher))
+        frozen = _frozen(teacher, batch) if frozen_matches else None
         # A pair that is only matched, or only matched with, has no cross-entropy of its own: weight it with nothing.
         losses = VocabularyLosses(
             labels=labels[scored],
@@ -266,11 +265,6 @@ def _score(
         views.cross_entropy.update(zip(pairs, cross_entropy, strict=True))
         views.match.update(zip(matches, match, strict=True))
         views.frozen_match.update(zip(frozen_matches, frozen_match, strict=True))
-
-
-def _bias(text_model: PreTrainedModel) -> Tensor | None:
-    bias = getattr(text_model, "final_logits_bias", None)
-    return None if bias is None else bias[0]
 
 
 def _ctc_loss(model: ComSLForConditionalGeneration, frames: Tensor, lengths: Tensor, batch: Batch) -> CTCLoss:

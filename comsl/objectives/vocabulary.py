@@ -20,22 +20,11 @@ import torch
 from torch import Tensor
 
 from comsl.model.products import product
+from comsl.objectives.frozen import FrozenDistribution, TopDistribution, log_probabilities
 
 CHUNK_BYTES = 256 * 2**20
 """Upper limit for the logits of one chunk, in bytes: 268 positions at 250,000 tokens. The output layer is read and its
 gradient written once a chunk; with 64 positions that takes half the time of the products."""
-
-
-@dataclass(frozen=True)
-class FrozenDistribution:
-    """A distribution of a model that is not trained: softmax(hidden @ weight.T + bias)."""
-
-    hidden: Tensor
-    """[M, D'], no gradient."""
-    weight: Tensor
-    """[V, D']."""
-    bias: Tensor | None = None
-    """[V]."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +39,7 @@ class VocabularyLosses:
     """(student, teacher) sets: cross-entropy of the student's distribution to the detached one of the teacher."""
     frozen_matches: tuple[int, ...] = ()
     """Students that are compared with the frozen distribution."""
-    frozen: FrozenDistribution | None = field(default=None)
+    frozen: FrozenDistribution | TopDistribution | None = field(default=None)
 
 
 def vocabulary_losses(
@@ -78,8 +67,7 @@ def vocabulary_losses(
             raise ValueError("a distribution that others are matched with cannot be matched itself")
         if group.frozen is not None:
             # The teacher's product over the vocabulary costs as much as a student's: compute it in the same precision.
-            hidden, teacher = group.frozen.hidden.to(weight.dtype), group.frozen.weight.to(weight.dtype)
-            group = replace(group, frozen=FrozenDistribution(hidden, teacher, group.frozen.bias))
+            group = replace(group, frozen=group.frozen.to(weight.dtype))
         losses.append(group)
     with torch.autocast(device, enabled=False):
         sums = _VocabularyLosses.apply(weight, bias, losses, *[hidden.to(weight.dtype) for hidden, _ in groups])
@@ -123,7 +111,7 @@ class _VocabularyLosses(torch.autograd.Function):
             for hidden, losses in zip(hiddens, groups, strict=True)
         ]
         for chunk in _chunks(hiddens, weight):
-            log_probs = _log_probs(chunk.rows(hiddens), weight, bias)
+            log_probs = log_probabilities(chunk.rows(hiddens), weight, bias)
             for group, part, piece in chunk.pieces(hiddens, log_probs):
                 _add_sums(piece, groups[group], part, *sums[group])
         return tuple(value for values in sums for value in values)
@@ -140,7 +128,7 @@ class _VocabularyLosses(torch.autograd.Function):
         grad_hiddens = [torch.empty_like(hidden) for hidden in hiddens]
         for chunk in _chunks(hiddens, weight):
             rows = chunk.rows(hiddens)
-            probs = _log_probs(rows, weight, bias).exp_()
+            probs = log_probabilities(rows, weight, bias).exp_()
             for group, part, piece in chunk.pieces(hiddens, probs):
                 _to_grad_logits(piece, groups[group], part, *factors[group])
             grad_logits = probs.to(weight.dtype)
@@ -171,9 +159,9 @@ def _add_sums(
     for i, (student, teacher) in enumerate(losses.matches):
         match[i] -= (probs[teacher] * log_probs[student]).sum()
     if losses.frozen is not None:
-        frozen_probs = _frozen_probs(losses.frozen, part)
+        frozen = losses.frozen.chunk(part)
         for i, student in enumerate(losses.frozen_matches):
-            frozen_match[i] -= (frozen_probs * log_probs[student]).sum()
+            frozen_match[i] += frozen.cross_entropy(log_probs[student])
 
 
 def _to_grad_logits(
@@ -188,16 +176,19 @@ def _to_grad_logits(
 
     Of a cross-entropy to any distribution q that is (softmax - q).
     """
-    frozen_probs = None if losses.frozen is None else _frozen_probs(losses.frozen, part)
+    frozen = None if losses.frozen is None else losses.frozen.chunk(part)
     labels = losses.labels[part, None]
     # Those that others are matched with come last, when nobody needs their distribution any more.
     teachers = {teacher for _, teacher in losses.matches}
     for k in sorted(range(len(probs)), key=lambda k: k in teachers):
         cross_entropy = grad_cross_entropy[k]
         matches = [(grad_match[i], probs[t]) for i, (s, t) in enumerate(losses.matches) if s == k]
-        if frozen_probs is not None:
-            matches += [(grad_frozen_match[i], frozen_probs) for i, s in enumerate(losses.frozen_matches) if s == k]
-        probs[k].mul_(cross_entropy + sum(gradient for gradient, _ in matches))
+        held = sum(gradient for gradient, s in zip(grad_frozen_match, losses.frozen_matches, strict=True) if s == k)
+        factor = cross_entropy + held + sum(gradient for gradient, _ in matches)
+        if frozen is not None and held:
+            frozen.to_gradient(probs[k], factor, held)
+        else:
+            probs[k].mul_(factor)
         for gradient, distribution in matches:
             probs[k].sub_(distribution, alpha=gradient)
         epsilon = losses.smoothing[k]
@@ -237,19 +228,6 @@ def _chunks(hiddens: Sequence[Tensor], weight: Tensor) -> Iterator[_Chunk]:
             start = stop
     if chunk:
         yield chunk
-
-
-def _log_probs(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """[rows, D] -> [rows, V], in at least float32."""
-    logits = product(hidden, weight)
-    logits = logits if logits.dtype == torch.float64 else logits.float()
-    if bias is not None:
-        logits = logits + bias
-    return logits.log_softmax(-1)
-
-
-def _frozen_probs(frozen: FrozenDistribution, part: slice) -> Tensor:
-    return _log_probs(frozen.hidden[part], frozen.weight, frozen.bias).exp_()
 
 
 def _like(gradient: Tensor | None, parameter: Tensor) -> Tensor | None:

@@ -152,6 +152,14 @@ class EvaluationConfiguration:
 
 
 @dataclass
+class TeacherCacheConfiguration:
+    """Writes the teacher's distributions down once, so that no step computes, or holds, the teacher."""
+
+    top_k: int = setting(8, "likeliest tokens that are kept of each target position")
+    folder: str | None = setting(None, "where they are kept, for several runs; null: in the run directory")
+
+
+@dataclass
 class TrainConfiguration:
     """A training stage."""
 
@@ -164,6 +172,9 @@ class TrainConfiguration:
         None,
         "fine-tuned text model (or ComSL model) of the same vocabulary that MT is regularised by; null: a copy of the "
         "starting text model",
+    )
+    teacher_cache: TeacherCacheConfiguration | None = setting(
+        None, "the teacher's likeliest tokens, written once before the training; null: the teacher computes every step"
     )
     reduction: Literal["mean", "paper"] = setting(
         "mean", "each objective divided by its count over the global batch, or the published sums"
@@ -219,7 +230,9 @@ class TrainConfiguration:
         def no_share(value: float | None) -> bool:
             return value is not None and not 0 <= value < 1
 
+        cache = self.teacher_cache
         return [
+            ("teacher_cache.top_k", below_one(None if cache is None else cache.top_k), at_least_one),
             ("dropout", no_share(self.dropout), "must be at least 0 and below 1"),
             ("adapter_dropout", no_share(self.adapter_dropout), "must be at least 0 and below 1"),
             ("freeze_speech_encoder", not 0 <= self.freeze_speech_encoder <= 1, "must be between 0 and 1"),
@@ -317,11 +330,13 @@ def describe() -> str:
     """All settings with their defaults, one a line, for --help."""
     from comsl.objectives.settings import OBJECTIVES  # brings in torch, which reading a recipe does not need
 
+    optional = {"compose": ComposeConfiguration, "teacher_cache": TeacherCacheConfiguration}
+
     def lines(kind: type, prefix: str) -> list[str]:
         found, types = [], get_type_hints(kind)
         for item in fields(kind):
             name, text = prefix + item.name, item.metadata.get("help") or _attribute_docs(kind).get(item.name)
-            inner = ComposeConfiguration if name == "compose" else item.default_factory
+            inner = optional.get(name, item.default_factory)
             if isinstance(inner, type) and is_dataclass(inner):
                 found += lines(inner, name + ".")
             else:

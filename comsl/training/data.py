@@ -17,6 +17,7 @@ from comsl.training.trainer import TrainingData
 
 if TYPE_CHECKING:
     from comsl.data.augment import AugmentSettings
+    from comsl.data.teacher import TeacherCache
     from comsl.training.configuration import TrainConfiguration
 
 
@@ -29,13 +30,16 @@ def stage_data(
     max_duration: float | None,
     mixed: MixedLimit | None,
     training: bool,
+    teacher: TeacherCache | None = None,
     rank: int = 0,
     world_size: int = 1,
 ) -> TrainingData:
     """Batches of one rank: shuffled and augmented for training, neither for the development set."""
     settings = configuration.data
     augment: AugmentSettings | None = settings.augment if training else None
-    dataset = SpeechTranslationDataset(rows, processor, augment, configuration.seed, fields, max_duration, mixed)
+    dataset = SpeechTranslationDataset(
+        rows, processor, augment, configuration.seed, fields, max_duration, mixed, teacher
+    )
     limit = settings.max_batch_seconds if "speech" in fields else float(settings.max_batch_characters)
     temperature = settings.temperature if training else None
     sampler = BucketBatchSampler(

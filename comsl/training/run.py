@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import errno
 import functools
 import tempfile
@@ -19,9 +18,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import logging as transformers_logging
 
 from comsl.data.manifest import load_manifest
-from comsl.errors import ComSLError, UsageError
+from comsl.errors import ComSLError
 from comsl.model import ComSLProcessor, compose, load_model
-from comsl.model.loading import load_text_part
 from comsl.objectives import JointModel, ObjectiveSet
 from comsl.progress import console
 from comsl.training.callbacks import RunLog
@@ -38,6 +36,7 @@ from comsl.training.development import METRICS, DevelopmentSet, choose_task
 from comsl.training.distributed import barrier
 from comsl.training.new_parts import named_or_new
 from comsl.training.run_directory import RunDirectory
+from comsl.training.teacher import CachedTeacher, load_teacher
 from comsl.training.trainer import JointTrainer
 
 
@@ -118,11 +117,19 @@ def build_trainer(
     dev = configuration.data.dev
     train_rows, dev_rows = load_manifest(configuration.data.train or []), load_manifest(dev) if dev else None
     model, processor = starting_model(configuration)
-    teacher = load_teacher(configuration, objectives, model, processor)
+    load = functools.partial(load_teacher, configuration, objectives, model, processor)
+    teacher, train_cache, dev_cache = None, None, None
+    if objectives.needs_teacher and configuration.teacher_cache is not None:
+        caches = CachedTeacher(configuration, load, model, processor, PartialState().device)
+        train_cache = caches.of(train_rows, "training")
+        dev_cache = None if dev_rows is None else caches.of(dev_rows, "development")
+        del caches  # and with it the teacher
+    else:
+        teacher = load()
     if configuration.reinitialize:
         set_seed(configuration.seed)
         model = type(model)(model.config)
-    joint = JointModel(model, objectives, teacher, configuration.reduction)
+    joint = JointModel(model, objectives, teacher, configuration.reduction, cached_teacher=train_cache is not None)
     text_limit = text_encoder_limit(model, processor)
     longest = longest_clip(model, text_limit)
     reads = objectives.reads
@@ -140,7 +147,12 @@ def build_trainer(
     if dev_rows is not None:
         task = choose_task(configuration.evaluation.task, list(objectives.active))
         evaluate = DevelopmentSet(
-            make(dev_rows, training=False), dev_rows, processor, configuration.evaluation, task, longest
+            make(dev_rows, training=False, teacher=dev_cache),
+            dev_rows,
+            processor,
+            configuration.evaluation,
+            task,
+            longest,
         )
         metric = METRICS[task]
     output = Path(configuration.output_dir)
@@ -148,7 +160,7 @@ def build_trainer(
         joint,
         configuration,
         processor,
-        make(train_rows, training=True),
+        make(train_rows, training=True, teacher=train_cache),
         CheckpointFolder(output),
         evaluate=evaluate,
         metric=metric,
@@ -207,44 +219,6 @@ def _compose(
         dtype=torch.float32,
         seed=configuration.seed,  # the adapter starts at random
     )
-
-
-def load_teacher(
-    configuration: TrainConfiguration, objectives: ObjectiveSet, model: Any, processor: ComSLProcessor
-) -> Any:
-    """The frozen text model that MT is compared with; None if no objective asks for it."""
-    if not objectives.needs_teacher:
-        return None
-    if configuration.teacher is not None:
-        teacher, tokenizer = load_text_part(configuration.teacher, torch.float32)
-        check_teacher_vocabulary(configuration.teacher, tokenizer, processor.tokenizer)
-        return teacher.eval()
-    if configuration.reinitialize:
-        raise UsageError(
-            "teacher: missing; a model from random weights has no text model worth comparing with: "
-            "name a fine-tuned one, or set objectives.mt.teacher_share to 0"
-        )
-    return copy.deepcopy(model.text_model).eval()
-
-
-def check_teacher_vocabulary(path: str, teacher: Any, student: Any) -> None:
-    """Whether the tokens of two tokenizers have the same numbers: the teacher is fed, and compared by, numbers alone.
-
-    The mask may be missing, which the teacher never reads: M2M-100 and NLLB get theirs when a model is composed.
-
-    Raises:
-        UsageError: naming the first token that the teacher lacks or has elsewhere.
-    """
-    vocabulary = student.get_vocab()
-    tokens = sorted((token for token in vocabulary if token != student.mask_token), key=vocabulary.__getitem__)
-    # Looked up, not taken from its get_vocab(): M2M-100's leaves its languages out where the files do not list them.
-    for token, number in zip(tokens, teacher.convert_tokens_to_ids(tokens), strict=True):
-        if number != vocabulary[token]:
-            where = "does not have" if number in (None, teacher.unk_token_id) else f"has as token {number}"
-            raise UsageError(
-                f"teacher: {path} has another vocabulary than the model: token {vocabulary[token]} of the model is "
-                f"{token!r}, which the teacher {where}; name one that was fine-tuned from the text part of this model"
-            )
 
 
 # ------------------------------------------------------------------------------------------------------ the outcome

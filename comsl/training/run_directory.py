@@ -34,7 +34,7 @@ CONFIGURATION = "config.yaml"
 RECORD = "run.json"
 FINAL = ".final"
 
-HARMLESS = ("output_dir", "data.num_workers", "training.wandb")
+HARMLESS = ("output_dir", "data.num_workers", "teacher_cache.folder", "training.wandb")
 """Keys that may change between two starts of one run: they do not change what it computes."""
 
 SOURCES = ("model", "teacher", "compose.speech", "compose.text", "data.train", "data.dev")

@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -200,3 +201,22 @@ def test_with_the_real_processor(tmp_path: Path) -> None:
         labels=batch["translation_labels"],
     )
     assert torch.isfinite(output.loss)
+
+
+def test_a_cached_teacher_stands_beside_the_labels() -> None:
+    """Two tokens of each scored position; the first is not scored, nor is padding."""
+    tops = [
+        (np.array([[5, 6], [7, 8]], np.int32), np.array([[0.5, 0.25], [0.75, 0.125]], np.float32)),
+        (np.arange(8, dtype=np.int32).reshape(4, 2), np.full((4, 2), 0.25, np.float32)),
+    ]
+    examples = [dataclasses.replace(each, teacher=top) for each, top in zip(EXAMPLES, tops, strict=True)]
+    batch = build("translation", examples=examples)
+    assert [len(row) - row.count(-100) for row in batch["translation_labels"]] == [2, 4]
+    assert batch["teacher_tokens"] == [
+        [[0, 0], [5, 6], [7, 8], [0, 0], [0, 0]],
+        [[0, 0], [0, 1], [2, 3], [4, 5], [6, 7]],
+    ]
+    assert batch["teacher_probabilities"][0] == [[0, 0], [0.5, 0.25], [0.75, 0.125], [0, 0], [0, 0]]
+    with pytest.raises(DataError, match="row 'r0': its translation has 2 tokens, the cached teacher 4"):
+        build("translation", examples=[dataclasses.replace(EXAMPLES[0], teacher=tops[1])])
+    assert "teacher_tokens" not in build("transcript", examples=examples)

@@ -24,7 +24,7 @@ from comsl.model.coverage import Texts
 from comsl.model.pieces import merge_needs, pieces_of, script, unigram_needs
 from comsl.model.processing import plain_encoding
 from comsl.model.trim import Selection, trim
-from comsl.training.run import check_teacher_vocabulary
+from comsl.training.teacher import check_teacher_vocabulary
 from tests import tiny
 
 FAMILIES = ("mbart50", "m2m100", "nllb", "m2m100_unlisted")

@@ -15,7 +15,7 @@ from comsl.errors import ComSLError
 from comsl.model import products
 from comsl.model.configuration import ComSLConfig
 from comsl.model.modeling import ComSLForConditionalGeneration
-from comsl.objectives import OBJECTIVES, JointModel, ObjectiveError, ObjectiveSet, vocabulary
+from comsl.objectives import OBJECTIVES, JointModel, ObjectiveError, ObjectiveSet, frozen, vocabulary
 
 REFERENCE = Path(__file__).parent / "parity"
 ALL = {"asr": True, "st": True, "mt": True, "ddm": True, "mtp": True, "stm": True, "erm": {"layer": 2}, "ctc": True}
@@ -182,7 +182,7 @@ def counted_work(joint, batch):
 
         return hook
 
-    log_probs = vocabulary._log_probs
+    log_probs = frozen.log_probabilities
 
     def counted_log_probs(rows, weight, bias):
         work["vocabulary passes"] += weight is not joint.teacher.get_output_embeddings().weight
@@ -191,7 +191,8 @@ def counted_work(joint, batch):
 
     hooks = [module.register_forward_pre_hook(count(name)) for name, module in parts.items()]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vocabulary, "_log_probs", counted_log_probs)
+        for module in (vocabulary, frozen):
+            patch.setattr(module, "log_probabilities", counted_log_probs)
         joint(batch)
     for hook in hooks:
         hook.remove()
