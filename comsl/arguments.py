@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from comsl import __version__
+from comsl.commands.common import Command
+from comsl.commands.common import positive as _positive
+from comsl.commands.prepare import add_prepare
 from comsl.demo import PARTS
 from comsl.evaluation import SYSTEMS
 from comsl.inference import PRECISIONS, TASKS
@@ -42,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_translate(command)
     _add_compose(command)
     _add_trim(command)
-    _add_prepare(command)
+    add_prepare(command)
     _add_train(command)
     _add_evaluate(command)
     _add_score(command)
@@ -68,16 +70,6 @@ def overrides_of(arguments: argparse.Namespace) -> list[str]:
     """The words of ``comsl train`` that are for the recipe's keys."""
     named = [] if arguments.output_dir is None else ["--output_dir", arguments.output_dir]
     return [*arguments.overrides, *named]
-
-
-Command = Callable[..., argparse.ArgumentParser]
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return number
 
 
 class _ListKeys(argparse.Action):
@@ -202,81 +194,6 @@ def _add_trim(command: Command) -> None:
         "--coverage", type=float, metavar="SHARE", help="keep the most frequent pieces, up to this share of all tokens"
     )
     rule.add_argument("--like", type=Path, metavar="DIR", help="keep exactly the tokens of this trimmed model")
-
-
-def _add_prepare(command: Command) -> None:
-    parser = command(
-        "prepare",
-        "turn a corpus into manifests",
-        "comsl prepare mboshi --root mboshi-french-parallel-corpus --out data/mboshi",
-        "comsl prepare multi30k-speech --root multi30k-dataset --out data/multi30k-speech",
-        "comsl prepare covost2 --covost covost2 --common-voice cv-corpus-4-2019-12-10 --out data/covost2",
-        "comsl prepare covost2 --covost covost2 --common-voice downloads --languages fr de --out data/covost2",
-    )
-    corpora = parser.add_subparsers(dest="corpus", metavar="CORPUS", required=True)
-
-    def corpus(name: str, text: str) -> argparse.ArgumentParser:
-        added = corpora.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False)
-        added.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-        added.add_argument("--out", required=True, type=Path, metavar="DIR", help="where the manifests go")
-        return added
-
-    mboshi = corpus("mboshi", "Mboshi speech, French translations (4.4 hours)")
-    mboshi.add_argument("--root", required=True, type=Path, metavar="DIR", help="where the corpus lies")
-    _add_covost2(corpus("covost2", "CoVoST 2 over Common Voice: 21 languages into English, English into 15"))
-    _add_multi30k_speech(
-        corpus("multi30k-speech", "Multi30k spoken by espeak-ng: German, French and Czech into English")
-    )
-
-
-def _add_multi30k_speech(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--root", required=True, type=Path, metavar="DIR", help="where multi30k/dataset lies")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of sentences and voices (default 0)")
-    parser.add_argument(
-        "--hours-limit",
-        type=float,
-        default=14.0,
-        metavar="X",
-        help="of training speech: what 12,000 triples (about 12 hours) leave of it goes to further transcribed clips "
-        "(default 14)",
-    )
-    parser.add_argument(
-        "--scale", type=float, default=1.0, metavar="X", help="share of everything, to try things out (default 1)"
-    )
-    parser.add_argument("--workers", type=_positive, default=2, metavar="N", help="processes that speak (default 2)")
-
-
-def _add_covost2(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--covost", required=True, type=Path, metavar="DIR", help="where covost_v2.<source>_<target>.tsv[.tar.gz] lie"
-    )
-    parser.add_argument(
-        "--common-voice",
-        required=True,
-        type=Path,
-        metavar="DIR",
-        help="a Common Voice release, unpacked or as archives (a language each)",
-    )
-    parser.add_argument("--languages", nargs="+", metavar="LANG", help="those that are not English; all is the default")
-    parser.add_argument(
-        "--direction", choices=("xx-en", "en-xx"), default="xx-en", help="into or from English (default xx-en)"
-    )
-    parser.add_argument("--strict", action="store_true", help="fail (exit code 1) if any row is lost or fails")
-    parser.add_argument(
-        "--partial", action="store_true", help="a part or a look-alike: do not expect the published numbers of rows"
-    )
-    _add_clip_limits(parser)
-
-
-def _add_clip_limits(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--workers", type=_positive, metavar="N", help="processes that decode (default: all cores)")
-    limits = (
-        ("--min-duration", 0.1, "seconds of the shortest clip to use"),
-        ("--max-duration", 30.0, "seconds of the longest clip to use"),
-        ("--outlier-score", 6.0, "robust standard deviations beyond which a clip's length is reported"),
-    )
-    for name, default, text in limits:
-        parser.add_argument(name, type=float, default=default, metavar="X", help=f"{text} (default {default:g})")
 
 
 def _add_train(command: Command) -> None:

@@ -10,7 +10,6 @@ import argparse
 import errno
 import os
 import sys
-import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -19,6 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from comsl.allocator import keep_freed_memory, limit_kernel_caches
 from comsl.arguments import overrides_of, parse
+from comsl.commands.common import check_folder as _check_folder
+from comsl.commands.common import complain as _complain
+from comsl.commands.prepare import prepare
 from comsl.errors import ComSLError, UsageError
 
 if TYPE_CHECKING:
@@ -62,10 +64,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _complain(message: str) -> None:
-    print(f"comsl: {message}", file=sys.stderr)
-
-
 def _silence_stdout() -> None:
     with suppress(OSError, ValueError):  # stdout may be no file at all
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -88,58 +86,6 @@ def _file_trouble(error: OSError, arguments: argparse.Namespace) -> str:
 
 
 # --------------------------------------------------------------------------------------------------------- handlers
-
-
-def _prepare(arguments: argparse.Namespace) -> int:
-    return PREPARERS[arguments.corpus](arguments)
-
-
-def _prepare_mboshi(arguments: argparse.Namespace) -> int:
-    from comsl.data.corpora import mboshi
-
-    summary = mboshi.prepare(arguments.root, arguments.out)
-    dropped = sum(map(len, summary.dropped.values()))
-    if dropped:
-        _complain(f"{dropped} utterances were left out; {arguments.out / 'prepare.json'} says why, one by one")
-    return 1 if dropped else 0
-
-
-def _prepare_covost2(arguments: argparse.Namespace) -> int:
-    from comsl.data.corpora.covost2.audit import Limits
-    from comsl.data.corpora.covost2.prepare import prepare
-
-    _check_folder(arguments.out)
-    result = prepare(
-        arguments.covost,
-        arguments.common_voice,
-        arguments.out,
-        arguments.languages,
-        arguments.direction,
-        Limits(arguments.min_duration, arguments.max_duration, arguments.outlier_score),
-        arguments.workers,
-        arguments.partial,
-    )
-    for line in result.errors:
-        _complain(line)
-    if result.losses and arguments.strict:
-        _complain(f"--strict: {result.losses} rows are lost or fail; {result.page} says which")
-    print(result.page)
-    return 1 if result.errors or (result.losses and arguments.strict) else 0
-
-
-def _prepare_multi30k_speech(arguments: argparse.Namespace) -> int:
-    from comsl.demo.multi30k_speech import prepare
-
-    _check_folder(arguments.out)
-    prepare(
-        arguments.root,
-        arguments.out,
-        hours_limit=arguments.hours_limit,
-        scale=arguments.scale,
-        seed=arguments.seed,
-        workers=arguments.workers,
-    )
-    return 0
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -295,16 +241,6 @@ def _trim(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _check_folder(folder: Path, option: str = "--out") -> None:
-    """Make the folder and see that it takes files, before minutes of work go into what should lie there."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise ComSLError(f"{option} {folder}: cannot be written: {error.strerror}") from error
-
-
 def _say(message: str) -> None:
     """A line on stderr about what is being done."""
     from comsl.progress import console
@@ -457,17 +393,11 @@ def _pseudo_label(arguments: argparse.Namespace) -> int:
     return 0
 
 
-PREPARERS: dict[str, Callable[[argparse.Namespace], int]] = {
-    "mboshi": _prepare_mboshi,
-    "covost2": _prepare_covost2,
-    "multi30k-speech": _prepare_multi30k_speech,
-}
-
 HANDLERS: dict[str, Callable[[argparse.Namespace], int]] = {
     "translate": _translate,
     "compose": _compose,
     "trim": _trim,
-    "prepare": _prepare,
+    "prepare": prepare,
     "train": _train,
     "evaluate": _evaluate,
     "score": _score,

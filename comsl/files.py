@@ -1,13 +1,22 @@
-"""Files that are replaced whole: a reader finds the old content or the new one, never half of it."""
+"""Files named by patterns, and files that are replaced whole: a reader finds the old content or the new one."""
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+
+def matching(name: str) -> list[str]:
+    """What a name or pattern (``data/*_en/train.jsonl``) means: the sorted paths that it matches, which may be none.
+
+    A path that is there is meant as it is written, and so is a name that is no pattern, there or not.
+    """
+    return [name] if os.path.exists(name) or not glob.has_magic(name) else sorted(glob.glob(name, recursive=True))
 
 
 @contextmanager

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from comsl.files import replacing, write_atomically
+from comsl.files import matching, replacing, write_atomically
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -32,3 +32,12 @@ def test_two_at_once_do_not_mix(tmp_path: Path) -> None:
         second.write_text("second")
     assert path.read_text() == "first"  # which was done last
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_names_and_patterns(tmp_path: Path) -> None:
+    for name in ("b.txt", "a.txt", "[ab].txt", "c.md"):
+        (tmp_path / name).touch()
+    assert matching(f"{tmp_path}/?.txt") == [f"{tmp_path}/a.txt", f"{tmp_path}/b.txt"]
+    assert matching(f"{tmp_path}/[ab].txt") == [f"{tmp_path}/[ab].txt"]  # is there
+    assert matching(f"{tmp_path}/none.txt") == [f"{tmp_path}/none.txt"]
+    assert matching(f"{tmp_path}/*.mp3") == []

@@ -36,7 +36,7 @@ from comsl.data.errors import DataError
 from comsl.data.jsonl import MalformedLine, jsonl_line, line_of_row, line_with_field, read_blocks
 from comsl.data.parquet import holds_bytes, is_audio_feature, plain_audio
 from comsl.errors import ComSLError, nearest
-from comsl.files import replacing
+from comsl.files import matching, replacing
 from comsl.languages import get_language
 
 COLUMNS: dict[str, pa.DataType] = {
@@ -67,7 +67,8 @@ def load_manifest(paths: ManifestPath | Sequence[ManifestPath]) -> datasets.Data
     """Read one or several manifests.
 
     Args:
-        paths: ``.jsonl`` or ``.parquet`` files; the rows of several follow each other.
+        paths: ``.jsonl`` or ``.parquet`` files, or patterns of them (``data/*_en/train.jsonl``); the rows of several
+            follow each other, those of a pattern in the order of their names.
 
     Returns:
         A memory-mapped data set with all of ``COLUMNS``. Fields that are absent or blank are None; ``audio`` is an
@@ -75,12 +76,11 @@ def load_manifest(paths: ManifestPath | Sequence[ManifestPath]) -> datasets.Data
         looked at: a missing one is the error of its row, when that is read.
 
     Raises:
-        ManifestError: no such file, malformed line, wrong type, unknown or missing column, unknown language, a row
-            without id, source language or both audio and transcript, a duration that is not positive, duplicate ids.
+        ManifestError: no such file, a pattern that matches none, malformed line, wrong type, unknown or missing column,
+            unknown language, a row without id, source language or both audio and transcript, a duration that is not
+            positive, duplicate ids.
     """
-    files = [Path(paths)] if isinstance(paths, str | os.PathLike) else [Path(path) for path in paths]
-    if not files:
-        raise ManifestError("no manifest was named")
+    files = manifest_files(paths)
     parts = [datasets.Dataset.from_file(str(_converted(path))) for path in files]
     if len(parts) == 1:
         return parts[0]
@@ -90,6 +90,19 @@ def load_manifest(paths: ManifestPath | Sequence[ManifestPath]) -> datasets.Data
         names = ", ".join(str(path) for path in files)
         raise ManifestError(f"{names}: ids that occur more than once: {_some(repeated)}; make them unique")
     return whole
+
+
+def manifest_files(paths: ManifestPath | Sequence[ManifestPath]) -> list[Path]:
+    """The files that ``paths`` of ``load_manifest`` name; raises ManifestError where that are none."""
+    files: list[Path] = []
+    for path in [paths] if isinstance(paths, str | os.PathLike) else paths:
+        matched = matching(os.fspath(path))
+        if not matched:
+            raise ManifestError(f"{path}: matches no file; check the pattern")
+        files += map(Path, matched)
+    if not files:
+        raise ManifestError("no manifest was named")
+    return files
 
 
 def write_manifest(rows: Iterable[Mapping[str, Any]], path: ManifestPath) -> int:

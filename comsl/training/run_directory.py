@@ -24,7 +24,7 @@ import yaml
 
 from comsl.errors import ComSLError, UsageError
 from comsl.evaluation.curves import LOG
-from comsl.files import sha256_of_files, write_atomically
+from comsl.files import matching, sha256_of_files, write_atomically
 from comsl.provenance import git_commit, versions
 from comsl.training.checkpoints import FOLDER
 from comsl.training.configuration import TrainConfiguration
@@ -54,7 +54,8 @@ def fingerprints(configuration: TrainConfiguration) -> dict[str, str]:
     found = {}
     for key in SOURCES:
         values = settings.get(key)
-        paths = [Path(value) for value in (values if isinstance(values, list) else [values]) if isinstance(value, str)]
+        names = [value for value in (values if isinstance(values, list) else [values]) if isinstance(value, str)]
+        paths = [Path(path) for name in names for path in matching(name)]
         files = [file for path in paths for file in (sorted(path.glob("*.safetensors")) if path.is_dir() else [path])]
         digest = sha256_of_files(file for file in files if file.is_file())
         if digest is not None:

@@ -284,3 +284,20 @@ def test_a_million_rows(tmp_path: Path) -> None:
     assert len(manifest) == 1_000_000
     assert manifest[999_999]["id"] == "clip_999999"
     assert pa.total_allocated_bytes() - before < 50e6
+
+
+def test_patterns_name_files_in_the_order_of_their_names(tmp_path: Path) -> None:
+    for pair in ("fr_en", "de_en", "en_de"):
+        (tmp_path / pair).mkdir()
+        write_lines(tmp_path / pair / "train.jsonl", row(id=pair))
+    assert load_manifest(f"{tmp_path}/*_en/train.jsonl")["id"][:] == ["de_en", "fr_en"]
+    assert load_manifest([f"{tmp_path}/**/train.jsonl"])["id"][:] == ["de_en", "en_de", "fr_en"]
+    both = [tmp_path / "en_de" / "train.jsonl", tmp_path / "[df]*" / "train.jsonl"]
+    assert load_manifest(both)["id"][:] == ["en_de", "de_en", "fr_en"]
+    # A file that is there is meant as it is written.
+    assert load_manifest(write_lines(tmp_path / "[de]*.jsonl", row(id="literal")))["id"][:] == ["literal"]
+
+
+def test_a_pattern_that_matches_nothing_is_named(tmp_path: Path) -> None:
+    good = write_lines(tmp_path / "a.jsonl", row())
+    assert error_of([good, f"{tmp_path}/*/dev.jsonl"]) == f"{tmp_path}/*/dev.jsonl: matches no file; check the pattern"

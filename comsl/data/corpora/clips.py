@@ -6,14 +6,16 @@ whatever was decoded before is known as long as the clip's size and time of chan
 
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +83,7 @@ def check_clips(folder: Path, names: Sequence[str], record: Path, workers: int, 
     with record.open("a", encoding="utf-8") as file:
 
         def results() -> Iterator[str]:
-            for chunk in _in_processes(_check_chunk, chunks, workers):
+            for chunk in in_processes(_check_chunk, chunks, workers):
                 lines = [json.dumps(line, ensure_ascii=False) + "\n" for line in chunk if line[1] is not None]
                 file.write("".join(lines))
                 file.flush()
@@ -96,7 +98,7 @@ def check_clips(folder: Path, names: Sequence[str], record: Path, workers: int, 
 
 def _known(folder: Path, names: Sequence[str], record: Path) -> tuple[dict[str, Clip], list[str]]:
     """What the record holds of clips that have not changed since, and the names of all others."""
-    recorded = dict(_read_record(record))
+    recorded = {name: tuple(entry) for name, *entry in read_record(record)}
     known: dict[str, Clip] = {}
     unknown = []
     for name in names:
@@ -108,8 +110,8 @@ def _known(folder: Path, names: Sequence[str], record: Path) -> tuple[dict[str, 
     return known, unknown
 
 
-def _read_record(record: Path) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    """Its whole lines; half a line, where a run was killed, is cut off."""
+def read_record(record: Path) -> Iterator[list[Any]]:
+    """The whole lines of a file of JSON lines; half a line, where a run was killed, is cut off."""
     if not record.exists():
         return
     with record.open("r+b") as file:
@@ -119,8 +121,7 @@ def _read_record(record: Path) -> Iterator[tuple[str, tuple[Any, ...]]]:
                 file.truncate(whole)
                 return
             whole += len(line)
-            name, *entry = json.loads(line)
-            yield name, tuple(entry)
+            yield json.loads(line)
 
 
 def _size_and_time(path: Path) -> tuple[int | None, int | None]:
@@ -143,36 +144,46 @@ def _check_chunk(work: tuple[Path, list[str]]) -> list[tuple[Any, ...]]:
 
 # ---------------------------------------------------------------------------------------------------------- processes
 
+
+def processors() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 Work = TypeVar("Work")
 Result = TypeVar("Result")
 
 
-def _in_processes(function: Callable[[Work], Result], work: Sequence[Work], workers: int) -> Iterator[Result]:
-    """Results as they come, in any order; few pieces of work wait in memory at a time."""
-    if len(work) <= 1:
-        yield from map(function, work)
+def in_processes(function: Callable[[Work], Result], work: Iterable[Work], workers: int) -> Iterator[Result]:
+    """Results in the order of the work, of which few pieces are in memory at a time.
+
+    Raises:
+        CorpusError: a process died.
+    """
+    iterator = iter(work)
+    first = list(itertools.islice(iterator, 2))
+    if len(first) < 2:
+        yield from map(function, first)
         return
     # One process is worth it too: it is what dies of a file that a library crashes on. Not forked: threads of libraries
     # that are loaded here do not survive that.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(work)), context, initializer=_follow_parent) as pool:
-        waiting: set[Future[Result]] = set()
+    with ProcessPoolExecutor(workers, context, initializer=_follow_parent) as pool:
+        waiting: deque[Future[Result]] = deque()
         try:
-            for piece in work:
-                waiting.add(pool.submit(function, piece))
+            for piece in itertools.chain(first, iterator):
+                waiting.append(pool.submit(function, piece))
                 if len(waiting) >= 4 * workers:
-                    done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                    yield from (future.result() for future in done)
+                    yield waiting.popleft().result()
             while waiting:
-                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                yield from (future.result() for future in done)
+                yield waiting.popleft().result()
         except BrokenProcessPool:
             raise CorpusError(
                 "a process that decodes clips has died, perhaps for lack of memory; the same command goes on where it"
                 " was, with fewer --workers if that helps"
             ) from None
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
 
 
 def _follow_parent() -> None:

@@ -16,13 +16,12 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import tarfile
-import zlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
+from comsl.data.archives import SUFFIXES, read_archive
 from comsl.data.errors import CorpusError
 from comsl.data.tsv import read_tsv
 from comsl.files import replacing, write_atomically
@@ -31,7 +30,6 @@ from comsl.progress import track
 
 VALIDATED = "validated.tsv"
 CLIPS = "clips"
-_SUFFIXES = (".tar.gz", ".tgz", ".tar", ".tar.bz2", ".tar.xz")
 _MARKER = "unpacked.json"
 
 
@@ -123,7 +121,7 @@ def find(root: Path, language: str) -> Source:
 
 
 def _is_archive_of(path: Path, names: Collection[str]) -> bool:
-    for suffix in _SUFFIXES:
+    for suffix in SUFFIXES:
         if path.name.endswith(suffix) and path.is_file():
             stem = path.name.removesuffix(suffix)
             return stem in names or (stem.startswith("cv-corpus-") and any(stem.endswith(f"-{name}") for name in names))
@@ -151,26 +149,19 @@ def unpack(source: Source, clips: Collection[str], out: Path) -> Path:
     if marker.is_file() and json.loads(marker.read_text(encoding="utf-8")) == done:
         return folder
     (folder / CLIPS).mkdir(parents=True, exist_ok=True)
-    try:
-        with tarfile.open(source.path, "r|*") as archive:
-            for member in track(archive, description=f"unpacking {source.path.name}", unit="files"):
-                target = _target(member, wanted, folder)
-                if target is not None and not _is_there(target, member.size):
-                    _extract(archive, member, target)
-    except (tarfile.TarError, EOFError, zlib.error) as error:
-        raise CorpusError(
-            f"{source.path}: the archive is cut short or damaged ({error}); copy or download it again"
-        ) from None
+    for member, content in track(read_archive(source.path), description=f"unpacking {source.path.name}", unit="files"):
+        target = _target(PurePosixPath(member.name), wanted, folder)
+        if target is not None and not _is_there(target, member.size):
+            _write(content, target)
     if not (folder / VALIDATED).is_file():
         raise CorpusError(f"{source.path}: no {VALIDATED} in the archive; is it one of Common Voice?")
     write_atomically(marker, json.dumps(done))
     return folder
 
 
-def _target(member: tarfile.TarInfo, wanted: Collection[str], folder: Path) -> Path | None:
+def _target(path: PurePosixPath, wanted: Collection[str], folder: Path) -> Path | None:
     """Where a member goes; None for what is not needed. Only its last name counts, so none goes anywhere else."""
-    path = PurePosixPath(member.name)
-    if not member.isfile() or path.name.startswith("."):
+    if path.name.startswith("."):  # what macOS puts beside files
         return None
     if path.suffix == ".tsv":
         return folder / path.name
@@ -183,8 +174,6 @@ def _is_there(target: Path, size: int) -> bool:
     return target.parent.name == CLIPS and target.is_file() and target.stat().st_size == size
 
 
-def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
-    content = archive.extractfile(member)
-    assert content is not None  # it is a file
+def _write(content: IO[bytes], target: Path) -> None:
     with replacing(target) as temporary, temporary.open("wb") as file:
         shutil.copyfileobj(content, file)

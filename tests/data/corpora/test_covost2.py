@@ -11,58 +11,19 @@ from typing import Any
 import pytest
 
 from comsl.data.corpora import clips as clips_module
-from comsl.data.corpora.covost2.audit import Limits
+from comsl.data.corpora.audit import Limits
 from comsl.data.corpora.covost2.prepare import prepare
 from comsl.data.manifest import load_manifest
-from tests.data.corpora.covost import RELEASE, mp3, pack, write_language, write_translations
-
-VALIDATED = [
-    "ada\tclip_1.mp3\tNA",
-    'bob\tclip_2.mp3\t"Bonjour", dit-il',
-    "ada\tclip_3.mp3\tdeux  espaces ",
-    "eve\tclip_4.mp3\tune barre \\\\ oblique",
-    "eve\tclip_5.mp3\tnull",
-    'bob\tclip_6.mp3\t\\"échappé\\"',
-    "joe\tclip_7.mp3\tpas traduit",
-    "joe\tclip_8.mp3\tdans aucun ensemble",
-]
-TRANSLATIONS = [
-    # In another order than the table, which is the one that counts.
-    'clip_6.mp3\t"escaped" \\\\ twice\ttest',
-    "clip_1.mp3\tN/A\ttrain",
-    "clip_2.mp3\t'Hello', he \"said\ttrain_covost",
-    "clip_3.mp3\ttwo  blanks\ttrain",
-    "clip_5.mp3\tnan\tdev",
-    "clip_4.mp3\ta back\\slash\ttest",
-    "clip_8.mp3\tin no split\tdev_covost",
-    "clip_9.mp3\tnot in this release\ttrain",
-]
-EXPECTED = {
-    "train": [
-        ("clip_1", "ada", "NA", "N/A"),
-        ("clip_2", "bob", '"Bonjour", dit-il', "'Hello', he \"said"),
-        ("clip_3", "ada", "deux  espaces ", "two  blanks"),
-    ],
-    "dev": [("clip_5", "eve", "null", "nan")],
-    "test": [
-        ("clip_4", "eve", "une barre \\ oblique", "a backslash"),
-        ("clip_6", "bob", '"échappé"', '"escaped" \\ twice'),
-    ],
-}
-"""Split -> id, speaker, transcript, translation, by hand from the corpus's own procedure."""
-
-
-@pytest.fixture
-def corpus(tmp_path: Path) -> Path:
-    clips = {f"clip_{number}.mp3": mp3(0.5) for number in range(1, 9)}
-    write_language(tmp_path / RELEASE / "fr", VALIDATED, clips)
-    write_translations(tmp_path / "covost", "fr_en", TRANSLATIONS)
-    return tmp_path
-
-
-def rows(manifest: Path) -> list[tuple[str, str, str, str]]:
-    columns = ("id", "speaker", "transcript", "translation")
-    return [tuple(row[name].removeprefix("covost2/fr_en/") for name in columns) for row in load_manifest(manifest)]
+from tests.data.corpora.covost import (
+    EXPECTED,
+    RELEASE,
+    layout_of,
+    mp3,
+    pack,
+    splits,
+    write_language,
+    write_translations,
+)
 
 
 def audit_of(out: Path, direction: str = "xx-en") -> dict[str, Any]:
@@ -77,7 +38,7 @@ def failures(out: Path) -> set[tuple[str, str, str, bool]]:
 def test_splits_equal_those_of_the_procedure(corpus: Path) -> None:
     result = prepare(corpus / "covost", corpus, corpus / "out", ["fr"], workers=1)
     assert result.errors == []
-    assert {split: rows(corpus / "out" / "fr_en" / f"{split}.jsonl") for split in EXPECTED} == EXPECTED
+    assert splits(corpus / "out") == EXPECTED
     first = json.loads((corpus / "out" / "fr_en" / "train.jsonl").read_text().splitlines()[0])
     assert first == {
         "id": "covost2/fr_en/clip_1",
@@ -97,21 +58,6 @@ def test_splits_equal_those_of_the_procedure(corpus: Path) -> None:
     assert failures(corpus / "out") == {("clip_9.mp3", "train", "not-in-release", False)}
 
 
-def layout_of(kind: str, corpus: Path) -> Path:
-    """Another layout of the same release."""
-    folder, root = corpus / RELEASE / "fr", corpus / "other"
-    root.mkdir()
-    if kind == "language folders":
-        shutil.copytree(folder, root / "fr")
-    elif kind == "the language's own folder":
-        root = shutil.copytree(folder, root / "somewhere")
-    elif kind == "fr.tar.gz":
-        pack(root / "fr.tar.gz", folder)
-    elif kind == "release tar.gz":
-        pack(root / f"{RELEASE}-fr.tar.gz", folder, f"{RELEASE}/fr/")
-    return root
-
-
 @pytest.mark.parametrize("kind", ["language folders", "the language's own folder", "fr.tar.gz", "release tar.gz"])
 def test_layouts(kind: str, corpus: Path) -> None:
     root = layout_of(kind, corpus)
@@ -120,7 +66,7 @@ def test_layouts(kind: str, corpus: Path) -> None:
     (corpus / "covost" / "covost_v2.fr_en.tsv").unlink()
     out = corpus / "out"
     assert prepare(corpus / "covost", root, out, ["fr"], workers=1).errors == []
-    assert {split: rows(out / "fr_en" / f"{split}.jsonl") for split in EXPECTED} == EXPECTED
+    assert splits(out) == EXPECTED
     for row in load_manifest(out / "fr_en" / "test.jsonl"):
         assert Path(row["audio"]).read_bytes() == mp3(0.5)
     if kind.endswith("tar.gz"):  # no more than what is needed

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from comsl.data.corpora.covost2.audit import LOSSES, OUTLIER, Limits
+from comsl.data.corpora.audit import LOSSES, OUTLIER, Limits
 from comsl.data.corpora.covost2.published import RELEASE, published_size
 from comsl.files import replacing, write_atomically
 from comsl.languages import get_language

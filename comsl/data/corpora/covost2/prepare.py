@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from comsl.data.corpora.clips import Clip, check_clips
+from comsl.data.corpora.audit import NOT_IN_RELEASE, Auditor, Limits, Row, summary_line
+from comsl.data.corpora.clips import Clip, check_clips, processors
 from comsl.data.corpora.common_voice import (
     CLIPS,
     VALIDATED,
@@ -27,10 +28,9 @@ from comsl.data.corpora.common_voice import (
     stamp,
     unpack,
 )
-from comsl.data.corpora.covost2.audit import NOT_IN_RELEASE, OUTLIER, Durations, Limits, Shared, SplitAudit, fault_of
 from comsl.data.corpora.covost2.page import write_audit
 from comsl.data.corpora.covost2.published import RELEASE, SPLITS
-from comsl.data.corpora.covost2.splits import DIRECTIONS, SPLIT_OF_MARK, Row, Translations, find_translations, join
+from comsl.data.corpora.covost2.splits import DIRECTIONS, SPLIT_OF_MARK, Joined, Translations, find_translations, join
 from comsl.data.errors import CorpusError
 from comsl.data.jsonl import jsonl_line
 from comsl.errors import ComSLError, UsageError
@@ -95,7 +95,7 @@ def prepare(
         CorpusError: ``covost`` or ``common_voice`` is no folder.
     """
     pairs = _pairs(languages, direction)
-    job = Job(Path(covost), Path(common_voice), Path(out), limits or Limits(), workers or _processors())
+    job = Job(Path(covost), Path(common_voice), Path(out), limits or Limits(), workers or processors())
     job.out.mkdir(parents=True, exist_ok=True)
     errors = []
     for source in dict.fromkeys(source for source, _ in pairs):
@@ -106,10 +106,6 @@ def prepare(
     present = {pair: audit for pair, audit in audits.items() if audit is not None}
     page, losses = write_audit(job.out, direction, present, errors, job.limits, partial)
     return Result(page, losses, errors)
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _pairs(languages: Sequence[str] | None, direction: str) -> list[tuple[str, str]]:
@@ -245,7 +241,7 @@ def _prepare_pair(
         "audit": audit,
     }
     write_atomically(out / _AUDIT, json.dumps(done, indent=1, ensure_ascii=False))
-    _report(pair, audit)
+    console.print(summary_line(pair, audit), markup=False, soft_wrap=True)
 
 
 class PairWriter:
@@ -257,81 +253,45 @@ class PairWriter:
         self.pair = f"{source}_{target}"
         self.clips = clips
         """Their folder, as seen from that of the manifests."""
-        self.limits = limits
-        self.splits = {split: SplitAudit() for split in SPLITS}
-        self.shared, self.durations = Shared(), Durations()
+        self.auditor = Auditor(files[_FAILED], limits, SPLITS)
         self.seen: dict[str, int] = {}
         """Clip -> rows."""
         self.faulty: list[str] = []
         """Clips that cannot be used."""
 
-    def add(self, row: Row, clip: Clip) -> None:
-        counts = self.splits[row.split]
-        counts.rows += 1
-        times = self.seen[row.clip] = self.seen.get(row.clip, 0) + 1
-        counts.repeated += times > 1
-        row_id = self._id(row.clip, times)
-        self.shared.add(row)
-        fault = fault_of(row, clip, self.limits)
-        if fault is not None:
-            counts.losses[fault[0]] += 1
-            self._fail(row_id, row.split, row.clip, *fault, kept=row.split == "test")
-            if clip.fault is not None:
-                self.faulty.append(row.clip)
-            if row.split != "test":
-                return
-        elif clip.seconds is not None:
-            counts.seconds += clip.seconds
-            self.durations.add(row, row_id, clip.seconds)
-        counts.written += 1
-        self.files[f"{row.split}.jsonl"].write(jsonl_line(self._manifest_row(row, row_id, clip)))
+    def add(self, joined: Joined, clip: Clip) -> None:
+        times = self.seen[joined.clip] = self.seen.get(joined.clip, 0) + 1
+        self.auditor.splits[joined.split].repeated += times > 1
+        row = self._row(joined, times)
+        if clip.fault is not None:
+            self.faulty.append(joined.clip)
+        if self.auditor.judge(row, clip):
+            self.files[f"{row.split}.jsonl"].write(jsonl_line(self._manifest_row(row, clip)))
 
-    def _id(self, clip: str, times: int = 1) -> str:
-        return f"covost2/{self.pair}/{clip.removesuffix('.mp3')}" + (f"#{times}" if times > 1 else "")
+    def _row(self, joined: Joined, times: int = 1) -> Row:
+        again = f"#{times}" if times > 1 else ""
+        row_id = f"covost2/{self.pair}/{joined.clip.removesuffix('.mp3')}{again}"
+        return Row(row_id, joined.split, joined.clip, joined.sentence, joined.translation, joined.speaker)
 
-    def _manifest_row(self, row: Row, row_id: str, clip: Clip) -> dict[str, Any]:
+    def _manifest_row(self, row: Row, clip: Clip) -> dict[str, Any]:
         return {
-            "id": row_id,
+            "id": row.id,
             "audio": f"{self.clips}/{row.clip}",
-            # A clip of no samples has no duration: what is said about it comes from reading it.
-            "duration": clip.seconds or None,
+            "duration": clip.seconds or None,  # none of a clip that cannot be read
             **self.languages,
-            "transcript": row.sentence,
+            "transcript": row.transcript,
             "translation": row.translation,
             "split": row.split,
             "speaker": row.speaker,
             "provenance": "covost2",
         }
 
-    def _fail(self, row_id: str, split: str, clip: str, kind: str, reason: str, kept: bool) -> None:
-        failed = {"id": row_id, "split": split, "clip": clip, "kind": kind, "kept": kept, "reason": reason}
-        self.files[_FAILED].write(jsonl_line(failed))
-
     def finish(self, translations: Translations) -> dict[str, Any]:
         """List what can only be known when all rows are; the counts."""
         for clip in translations.clips:
             if clip not in self.seen:
-                for _, split in translations.rows_of(clip):
-                    self.splits[split].losses[NOT_IN_RELEASE] += 1
-                    reason = f"{clip} is not in {VALIDATED} of this release"
-                    self._fail(self._id(clip), split, clip, NOT_IN_RELEASE, reason, kept=False)
-        fit, outliers = self.durations.outliers(self.limits.outlier_score)
-        for split, row_id, clip, reason in outliers:
-            self.splits[split].outliers += 1
-            self._fail(row_id, split, clip, OUTLIER, reason, kept=True)
-        return {
-            **self.languages,
-            "splits": {split: counts.as_dict() for split, counts in self.splits.items()},
-            "shared_with_train": self.shared.counts(),
-            "in_no_split": {mark: rows for mark, rows in translations.marks.items() if mark not in SPLIT_OF_MARK},
-            "duration_fit": None if fit is None else dataclasses.asdict(fit),
-        }
-
-
-def _report(pair: str, audit: dict[str, Any]) -> None:
-    parts = []
-    for split, counts in audit["splits"].items():
-        lost = sum(counts["losses"].values())
-        parts.append(f"{split} {counts['written']:,}" + (f" ({lost:,} lost or failing)" if lost else ""))
-    hours = sum(counts["hours"] for counts in audit["splits"].values())
-    console.print(f"{pair}: {', '.join(parts)} rows, {hours:.1f} h", markup=False, soft_wrap=True)
+                for translation, split in translations.rows_of(clip):
+                    row = self._row(Joined(clip, "", translation, "", split))
+                    self.auditor.lose(row, NOT_IN_RELEASE, f"{clip} is not in {VALIDATED} of this release")
+        marks = {mark: rows for mark, rows in translations.marks.items() if mark not in SPLIT_OF_MARK}
+        return {**self.languages, **self.auditor.finish(), "in_no_split": marks}

@@ -8,16 +8,14 @@ is ``comsl.data.tsv``'s matter.
 
 from __future__ import annotations
 
-import contextlib
 import sys
-import tarfile
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
+from comsl.data.archives import read_archive
 from comsl.data.corpora.common_voice import read_utterances
 from comsl.data.errors import CorpusError
 from comsl.data.tsv import read_tsv
@@ -32,7 +30,7 @@ DIRECTIONS = {
 """Pairs of language codes."""
 
 
-class Row(NamedTuple):
+class Joined(NamedTuple):
     """One utterance of a split."""
 
     clip: str
@@ -73,12 +71,11 @@ class Translations:
         """Raises CorpusError for an archive that is damaged or holds something else, TsvError as ``read_tsv``."""
         by_clip: dict[str, tuple[str, ...]] = {}
         marks: Counter[str] = Counter()
-        with _opened(path) as file:
-            for clip, translation, mark in read_tsv(file, str(path), ("path", "translation", "split")):
-                if "/" in clip or "\\" in clip:
-                    raise CorpusError(f"{path}: the path {clip!r} is not the name of a clip; take the published file")
-                by_clip[clip] = (*by_clip.get(clip, ()), translation, sys.intern(mark))
-                marks[mark] += 1
+        for clip, translation, mark in read_tsv(_lines(path), str(path), ("path", "translation", "split")):
+            if "/" in clip or "\\" in clip:
+                raise CorpusError(f"{path}: the path {clip!r} is not the name of a clip; take the published file")
+            by_clip[clip] = (*by_clip.get(clip, ()), translation, sys.intern(mark))
+            marks[mark] += 1
         if not by_clip:
             raise CorpusError(f"{path}: no rows in it; download it again")
         return cls(path, by_clip, marks)
@@ -97,27 +94,23 @@ class Translations:
         return [clip for clip in self.by_clip if any(True for _ in self.rows_of(clip))]
 
 
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
+def _lines(path: Path) -> Iterator[bytes]:
     if not path.name.endswith(".tar.gz"):
         with path.open("rb") as file:
-            yield file
+            yield from file
         return
     name = path.name.removesuffix(".tar.gz")
-    try:
-        with tarfile.open(path, "r|gz") as archive:
-            for member in archive:
-                content = archive.extractfile(member) if PurePosixPath(member.name).name == name else None
-                if content is not None:
-                    yield content
-                    return
-    except (tarfile.TarError, EOFError, zlib.error) as error:
-        raise CorpusError(f"{path}: the archive is cut short or damaged ({error}); download it again") from None
-    raise CorpusError(f"{path}: no {name} in the archive; download it again")
+    found = False
+    for member, content in read_archive(path):
+        if PurePosixPath(member.name).name == name:
+            found = True
+            yield from content
+    if not found:
+        raise CorpusError(f"{path}: no {name} in the archive; download it again")
 
 
-def join(translations: Translations, table: Path) -> Iterator[Row]:
+def join(translations: Translations, table: Path) -> Iterator[Joined]:
     """The rows of all splits, in the order of ``table``, which is Common Voice's ``validated.tsv``."""
     for utterance in read_utterances(table):
         for translation, split in translations.rows_of(utterance.clip):
-            yield Row(utterance.clip, utterance.sentence, translation, utterance.speaker, split)
+            yield Joined(utterance.clip, utterance.sentence, translation, utterance.speaker, split)

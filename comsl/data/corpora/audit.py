@@ -1,25 +1,24 @@
-"""What was found wrong with CoVoST 2 as it lies on disk: counted by split, listed row by row."""
+"""What is wrong with a corpus as it lies on disk: counted by split, listed row by row."""
 
 from __future__ import annotations
 
 import unicodedata
 from array import array
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from comsl.data.corpora.clips import Clip
-from comsl.data.corpora.covost2.published import SPLITS
-from comsl.data.corpora.covost2.splits import Row
+from comsl.data.jsonl import jsonl_line
 
 NOT_IN_RELEASE = "not-in-release"
 
 LOSSES = {
-    NOT_IN_RELEASE: "named by CoVoST 2, but not in this release's validated.tsv, so that there is no transcript",
+    NOT_IN_RELEASE: "translated, but not among the release's sentences, so that there is no transcript",
     "missing": "no file",
     "zero-length": "an empty file, or one without samples",
     "undecodable": "not audio, or cut short",
@@ -49,6 +48,19 @@ class Limits:
     """Robust standard deviations from the expected duration (see ``DurationFit``)."""
 
 
+class Row(NamedTuple):
+    """What an audit looks at."""
+
+    id: str
+    split: str
+    clip: str
+    """Name of its audio, for the list of failures."""
+    transcript: str | None
+    """None where the corpus has none at all."""
+    translation: str | None
+    speaker: str | None
+
+
 def fault_of(row: Row, clip: Clip, limits: Limits) -> tuple[str, str] | None:
     """Kind of loss and reason in one line; None for a row that can be used."""
     if clip.fault is not None:
@@ -58,9 +70,9 @@ def fault_of(row: Row, clip: Clip, limits: Limits) -> tuple[str, str] | None:
         return "too-short", f"{clip.seconds:g} s, less than {limits.min_duration:g} s"
     if clip.seconds > limits.max_duration:
         return "too-long", f"{clip.seconds:g} s, more than {limits.max_duration:g} s"
-    if not row.sentence.strip():
-        return "no-transcript", "the sentence is empty"
-    if not row.translation.strip():
+    if row.transcript is not None and not row.transcript.strip():
+        return "no-transcript", "the transcript is empty"
+    if row.translation is not None and not row.translation.strip():
         return "no-translation", "the translation is empty"
     return None
 
@@ -70,7 +82,7 @@ class SplitAudit:
     """Counts of one split."""
 
     rows: int = 0
-    """Of the split procedure."""
+    """In the corpus's split."""
     written: int = 0
     """In the manifest."""
     seconds: float = 0.0
@@ -97,21 +109,19 @@ class Shared:
 
     def __init__(self) -> None:
         # 64-bit hashes: three numbers a row instead of three texts.
-        self._hashes = {
-            split: {what: array("q") for what in ("transcript", "translation", "speaker")} for split in SPLITS
-        }
+        self._hashes: dict[str, dict[str, array[int]]] = defaultdict(lambda: {what: array("q") for what in _SHARED})
 
     def add(self, row: Row) -> None:
         hashes = self._hashes[row.split]
-        hashes["transcript"].append(hash(bare_text(row.sentence)))
-        hashes["translation"].append(hash(bare_text(row.translation)))
-        hashes["speaker"].append(hash(row.speaker))
+        for what, text in zip(_SHARED, (row.transcript, row.translation, row.speaker), strict=True):
+            # Nothing is equal to what is not there.
+            hashes[what].append(hash(bare_text(text) if what != "speaker" else text) if text else id(hashes))
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Held-out split -> rows whose transcript or translation is one of train's too, and speakers that are."""
         found = {}
-        for split in ("dev", "test"):
-            known = {what: np.isin(self._of(split, what), self._of("train", what)) for what in self._hashes[split]}
+        for split in self._hashes.keys() - {"train"}:
+            known = {what: np.isin(self._of(split, what), self._of("train", what)) for what in _SHARED}
             speakers = np.unique(self._of(split, "speaker")[known["speaker"]])
             found[split] = {
                 "transcripts": int(known["transcript"].sum()),
@@ -119,10 +129,13 @@ class Shared:
                 "both": int((known["transcript"] & known["translation"]).sum()),
                 "speakers": len(speakers),
             }
-        return found
+        return dict(sorted(found.items()))
 
     def _of(self, split: str, what: str) -> npt.NDArray[np.int64]:
         return np.frombuffer(self._hashes[split][what], np.int64)
+
+
+_SHARED = ("transcript", "translation", "speaker")
 
 
 def bare_text(text: str) -> str:
@@ -187,17 +200,18 @@ class DurationFit:
 
 
 class Durations:
-    """Transcript lengths and durations of the usable clips of a pair, and which rows they are."""
+    """Transcript lengths and durations of usable clips, and which rows they are."""
 
     def __init__(self) -> None:
         self.rows: list[tuple[str, str, str]] = []
         """Split, id and clip."""
         self._characters, self._seconds = array("q"), array("d")
 
-    def add(self, row: Row, row_id: str, seconds: float) -> None:
-        self.rows.append((row.split, row_id, row.clip))
-        self._characters.append(len(row.sentence.strip()))
-        self._seconds.append(seconds)
+    def add(self, row: Row, seconds: float) -> None:
+        if row.transcript is not None:
+            self.rows.append((row.split, row.id, row.clip))
+            self._characters.append(len(row.transcript.strip()))
+            self._seconds.append(seconds)
 
     def outliers(self, limit: float) -> tuple[DurationFit | None, Iterator[tuple[str, str, str, str]]]:
         """The fit; split, id, clip and reason of each row whose score is beyond ``limit``."""
@@ -215,3 +229,65 @@ class Durations:
                 f" (score {scores[place]:+.1f})"
             )
             yield *self.rows[place], reason
+
+
+class Auditor:
+    """Judges rows as they come, counts, and lists what fails.
+
+    Args:
+        failed: where a line of JSON goes for each row that fails or is an outlier.
+        limits: what a usable clip is.
+        splits: of the corpus, in their order.
+    """
+
+    def __init__(self, failed: IO[str], limits: Limits, splits: Sequence[str]) -> None:
+        self.failed, self.limits = failed, limits
+        self.splits = {split: SplitAudit() for split in splits}
+        self._shared, self._durations = Shared(), Durations()
+
+    def judge(self, row: Row, clip: Clip) -> bool:
+        """Whether the row goes into its manifest: if nothing is wrong with it, and in test all the same."""
+        counts = self.splits[row.split]
+        counts.rows += 1
+        self._shared.add(row)
+        fault = fault_of(row, clip, self.limits)
+        if fault is None:
+            assert clip.seconds is not None
+            counts.seconds += clip.seconds
+            self._durations.add(row, clip.seconds)
+        else:
+            self.lose(row, *fault, kept=row.split == "test")
+        written = fault is None or row.split == "test"
+        counts.written += written
+        return written
+
+    def lose(self, row: Row, kind: str, reason: str, kept: bool = False) -> None:
+        """Count and list a row that fails."""
+        self.splits[row.split].losses[kind] += 1
+        self._list(row.id, row.split, row.clip, kind, reason, kept)
+
+    def _list(self, row_id: str, split: str, clip: str, kind: str, reason: str, kept: bool) -> None:
+        failed = {"id": row_id, "split": split, "clip": clip, "kind": kind, "kept": kept, "reason": reason}
+        self.failed.write(jsonl_line(failed))
+
+    def finish(self) -> dict[str, Any]:
+        """List what can only be known when all rows are; the counts."""
+        fit, outliers = self._durations.outliers(self.limits.outlier_score)
+        for split, row_id, clip, reason in outliers:
+            self.splits[split].outliers += 1
+            self._list(row_id, split, clip, OUTLIER, reason, kept=True)
+        return {
+            "splits": {split: counts.as_dict() for split, counts in self.splits.items()},
+            "shared_with_train": self._shared.counts(),
+            "duration_fit": None if fit is None else asdict(fit),
+        }
+
+
+def summary_line(name: str, audit: dict[str, Any]) -> str:
+    """What ``Auditor.finish`` returned, in one line."""
+    parts = []
+    for split, counts in audit["splits"].items():
+        lost = sum(counts["losses"].values())
+        parts.append(f"{split} {counts['written']:,}" + (f" ({lost:,} lost or failing)" if lost else ""))
+    hours = sum(counts["hours"] for counts in audit["splits"].values())
+    return f"{name}: {', '.join(parts)} rows, {hours:.1f} h"

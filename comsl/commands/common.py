@@ -1,0 +1,35 @@
+"""What commands share. Nothing heavy is imported here."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from comsl.errors import ComSLError
+
+Command = Callable[..., argparse.ArgumentParser]
+"""Adds a command: its name, what it does, examples."""
+
+
+def positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return number
+
+
+def complain(message: str) -> None:
+    print(f"comsl: {message}", file=sys.stderr)
+
+
+def check_folder(folder: Path, option: str = "--out") -> None:
+    """Make the folder and see that it takes files, before minutes of work go into what should lie there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ComSLError(f"{option} {folder}: cannot be written: {error.strerror}") from error
