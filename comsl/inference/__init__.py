@@ -9,3 +9,15 @@ TASKS: tuple[Task, ...] = get_args(Task)
 Precision = Literal["float32", "bfloat16", "float16", "int8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 """What a model can compute in when it translates; see ``comsl.inference.precision``."""
+
+Mode = Literal["direct", "cascade", "mixed", "pooled"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+"""How speech is translated; see ``comsl.inference.decode``."""
+
+TranscriptSource = Literal["decoder", "ctc"]
+TRANSCRIPT_SOURCES: tuple[TranscriptSource, ...] = get_args(TranscriptSource)
+"""What transcribes: the decoder, or the CTC head of a model that has one."""
+
+MixedMemory = Literal["speech", "text", "both"]
+MIXED_MEMORIES: tuple[MixedMemory, ...] = get_args(MixedMemory)
+"""What the decoder reads of an encoded [transcript ; speech]."""

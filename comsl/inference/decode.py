@@ -4,28 +4,48 @@ Training (dev BLEU), evaluation and translation all decode through here. What a 
 on its neighbours in the batch, not on the batch size, not on the order of the input (sampling excepted: its random
 numbers are drawn batch by batch). Inputs are sorted by length to pad little, and hypotheses come back in input order.
 
-Letters: B rows of a batch, N tokens.
+Speech is translated in one of several modes:
+
+direct   the decoder reads the encoded speech
+cascade  the speech is transcribed, and the decoder reads the encoded transcript alone
+mixed    the speech is transcribed, and transcript and speech are encoded together, text first, as in training; the
+         decoder reads the speech part of it (``DecodingOptions.mixed_memory``)
+pooled   of the best hypotheses of these three, the one that is likely to be least wrong (``comsl.inference.mbr``)
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
-from comsl.errors import ComSLError
+from comsl.errors import ComSLError, UsageError
+from comsl.inference import MODES, Mode
 from comsl.inference.clips import Clip
-from comsl.inference.generate import PROMPT_TOKENS, generate
-from comsl.inference.search import beam_search, greedy_search
-from comsl.model.modeling import ComSLEncoderOutput
-from comsl.model.steps import DecoderSteps
+from comsl.inference.ctc import best_together, greedy_transcript
+from comsl.inference.encoding import EmbeddedClip, batch_by_length, beside, embed_clips, embed_texts, encode
+from comsl.inference.generate import PROMPT_TOKENS
+from comsl.inference.mbr import least_risk
+from comsl.inference.nbest import nbest
+from comsl.inference.options import DecodingOptions, Hypothesis
 from comsl.progress import track
 
-ENCODED_SECONDS, ENCODED_TOKENS = 5.0, 256.0  # encoded together on a CPU, padding included
+__all__ = [
+    "Decoded",
+    "DecodingError",
+    "DecodingOptions",
+    "Hypothesis",
+    "decode_modes",
+    "decode_speech",
+    "decode_speech_tasks",
+    "decode_text",
+    "evaluating",
+]
+
+PARTS: tuple[Mode, ...] = ("direct", "cascade", "mixed")
+"""The modes that search; "pooled" chooses among what they find."""
 
 
 class DecodingError(ComSLError):
@@ -33,60 +53,12 @@ class DecodingError(ComSLError):
 
 
 @dataclass(frozen=True)
-class DecodingOptions:
-    """How to search. The defaults are the paper's (beam 5) with nothing suppressed.
+class Decoded:
+    """What became of a clip."""
 
-    A row may grow to ``max_new_tokens`` tokens; when that is None, to ``tokens_per_second`` x its seconds (speech) or
-    ``tokens_per_token`` x its source tokens (text) plus ``extra_tokens``: far more than any language needs, a bound for
-    a decoder that runs in circles. In every case at most what the text model has positions for. The bound is each
-    row's own: a stopping criterion ends every row at its own limit, so a long neighbour does not let it run on.
-    """
-
-    beam: int = 5
-    """Beams; 1 is greedy search."""
-    max_new_tokens: int | None = None
-    """The same bound for every row, in tokens after the prompt; None derives it from the row's length."""
-    tokens_per_second: float = 16.0
-    tokens_per_token: float = 3.0
-    extra_tokens: int = 16
-    length_penalty: float = 1.0
-    """Exponent of the length by which a beam's log-probability is divided: above 1 favours long output."""
-    no_repeat_ngram: int = 0
-    """Never repeat an n-gram of this many tokens; 0 switches it off."""
-    repetition_penalty: float = 1.0
-    do_sample: bool = False
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    seed: int = 0
-    """Of the sampling; greedy and beam search have no randomness."""
-    batch_size: int = 8
-    """Rows decoded together, at most."""
-    batch_seconds: float | None = None
-    """Padded seconds of speech decoded together, at most (a longer row goes alone); None: no such bound."""
-    scores: bool = True
-    """Score the hypotheses, which when sampling or penalising repetition costs one more pass of the decoder;
-    switched off, ``Hypothesis.score`` is NaN."""
-
-    def __post_init__(self) -> None:
-        for name in ("beam", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.max_new_tokens is not None and self.max_new_tokens < 1:
-            raise ValueError(f"max_new_tokens must be at least 1, not {self.max_new_tokens}")
-
-
-@dataclass(frozen=True)
-class Hypothesis:
-    """One decoded row."""
-
-    text: str
-    score: float
-    """Mean natural log-probability of a generated token, the end included, whatever the search; NaN if unwanted."""
-    tokens: list[int] = field(default_factory=list)
-    """The generated ids: neither the prompt, nor the end, nor padding."""
-    truncated: bool = False
-    """The row reached its limit of new tokens before its end: the text is cut off, or goes round in circles."""
+    transcript: Hypothesis | None = None
+    """Where it was asked for, or a mode needed it."""
+    translations: dict[Mode, Hypothesis] = field(default_factory=dict)
 
 
 def decode_speech(
@@ -100,7 +72,7 @@ def decode_speech(
     *,
     description: str | None = None,
 ) -> list[Hypothesis]:
-    """Translate or transcribe clips: ``decode_speech_tasks`` for one task.
+    """Translate (in the mode "direct") or transcribe clips: ``decode_speech_tasks`` for one task.
 
     Returns:
         One hypothesis a clip, in the order of ``clips``; nothing for nothing.
@@ -122,42 +94,85 @@ def decode_speech_tasks(
     *,
     description: str | None = None,
 ) -> list[list[Hypothesis]]:
-    """Translate and transcribe clips that are encoded once.
+    """Translate (in the mode "direct") and transcribe clips that are encoded once; see ``decode_modes``.
+
+    Args:
+        tasks: any of "translate" and "transcribe".
+
+    Returns:
+        For each task one hypothesis a clip, in the order of ``clips``.
+    """
+    for task in tasks:
+        if task not in ("translate", "transcribe"):
+            raise ValueError(f'task must be "translate" or "transcribe", not {task!r}')
+    modes: list[Mode] = ["direct"] if "translate" in tasks else []
+    languages = source_languages, target_languages
+    wanted = "transcribe" in tasks
+    decoded = decode_modes(
+        model, processor, clips, *languages, modes, options, transcribe=wanted, description=description
+    )
+    texts = {
+        "translate": [row.translations["direct"] for row in decoded if row.translations],
+        "transcribe": [row.transcript for row in decoded if row.transcript is not None],
+    }
+    return [texts[task] for task in tasks]
+
+
+def decode_modes(
+    model: Any,
+    processor: Any,
+    clips: Sequence[Clip],
+    source_languages: str | Sequence[str],
+    target_languages: str | Sequence[str],
+    modes: Sequence[Mode],
+    options: DecodingOptions | None = None,
+    *,
+    transcribe: bool = False,
+    description: str | None = None,
+) -> list[Decoded]:
+    """Translate clips in several modes, and transcribe them; the speech encoder runs once, each search once.
 
     Args:
         model: a ``ComSLForConditionalGeneration`` on any device and in any floating type; in eval mode while this runs,
             every module's mode restored afterwards.
         clips: as ``prepare_clip`` makes them.
-        source_languages, target_languages: one code for all clips or one a clip; of the task "transcribe" the output
-            is in the source language whatever the target says.
-        tasks: any of "translate" and "transcribe".
+        source_languages, target_languages: one code for all clips or one a clip; transcripts are in the source
+            language, and without modes the target is not looked at.
+        modes: see the top of this file.
+        transcribe: the transcripts are wanted whatever the modes.
         description: label of a progress bar; None shows none.
 
     Returns:
-        For each task one hypothesis a clip, in the order of ``clips``.
+        One entry a clip, in the order of ``clips``.
+
+    Raises:
+        UsageError: an unknown mode or language, or a CTC head that the model does not have.
+        DecodingError, MixedLengthError: a transcript that is too long to be read again.
     """
     options = options or DecodingOptions()
-    for task in tasks:
-        if task not in ("translate", "transcribe"):
-            raise ValueError(f'task must be "translate" or "transcribe", not {task!r}')
+    for mode in modes:
+        if mode not in MODES:
+            raise UsageError(f"unknown mode {mode!r}: use one of {', '.join(MODES)}")
+    if (options.transcript == "ctc" or options.ctc_weight) and getattr(model, "ctc_head", None) is None:
+        raise UsageError("the model has no CTC head: transcribe with the decoder, or compose it with a CTC vocabulary")
+    names = _codes(source_languages, len(clips))
     sources = _language_ids(source_languages, len(clips), processor)
-    targets = [
-        sources if task == "transcribe" else _language_ids(target_languages, len(clips), processor) for task in tasks
-    ]
+    targets = _language_ids(target_languages, len(clips), processor) if modes else sources
     positions = _positions(model)
-    limits = [_limit(options, options.tokens_per_second * clip.seconds, positions) for clip in clips]
-
-    def inputs(rows: list[int]) -> dict[str, Tensor]:
-        batch = processor.pad_features([clips[row].features for row in rows])
-        names = ("input_features", "input_values", "attention_mask")
-        arrays = {name: torch.as_tensor(batch[name]) for name in names if name in batch}
-        arrays["source_language_ids"] = torch.tensor([sources[row] for row in rows])
-        return arrays
-
-    plan = _Plan(
-        [clip.padded_seconds for clip in clips], limits, targets, inputs, ENCODED_SECONDS, options.batch_seconds
-    )
-    return _decode(model, processor, plan, options, description)
+    rows = [
+        _Row(clip, name, source, target, _limit(options, options.tokens_per_second * clip.seconds, positions))
+        for clip, name, source, target in zip(clips, names, sources, targets, strict=True)
+    ]
+    batches = batch_by_length([clip.padded_seconds for clip in clips], options.batch_size, options.batch_seconds)
+    nothing = Hypothesis("", 0.0)
+    results = [Decoded(nothing if transcribe else None, dict.fromkeys(modes, nothing))] * len(clips)
+    steps = batches if description is None else track(batches, total=len(batches), description=description)
+    with _decoding(model, options):
+        for batch in steps:
+            decoded = _Batch(model, processor, [rows[row] for row in batch], options).decode(modes, transcribe)
+            for row, found in zip(batch, decoded, strict=True):
+                results[row] = found
+    return results
 
 
 def decode_text(
@@ -170,7 +185,7 @@ def decode_text(
     *,
     description: str | None = None,
 ) -> list[Hypothesis]:
-    """Translate texts with the text part of the model; see ``decode_speech``.
+    """Translate texts with the text part of the model; see ``decode_modes``.
 
     A blank text gives an empty hypothesis of score 0: there is nothing to translate and nothing should be made up.
 
@@ -180,27 +195,17 @@ def decode_text(
     options = options or DecodingOptions()
     sources = _codes(source_languages, len(texts))
     targets = _language_ids(target_languages, len(texts), processor)
-    positions = _positions(model)
-    ids: list[list[int]] = []
-    for row, (text, source) in enumerate(zip(texts, sources, strict=True)):
-        ids.append(processor.source_ids(text, source) if text.strip() else [])
-        if len(ids[-1]) > positions:
-            raise DecodingError(
-                f"text {row} ({text[:40]!r}...) has {len(ids[-1])} tokens, the text model reads {positions}: split it"
-            )
-    limits = [_limit(options, options.tokens_per_token * len(tokens), positions) for tokens in ids]
-
-    def inputs(rows: list[int]) -> dict[str, Tensor]:
-        width = max(len(ids[row]) for row in rows)
-        tokens = torch.full((len(rows), width), processor.pad_token_id, dtype=torch.long)
-        mask = torch.zeros((len(rows), width), dtype=torch.long)
-        for place, row in enumerate(rows):
-            tokens[place, : len(ids[row])] = torch.tensor(ids[row])
-            mask[place, : len(ids[row])] = 1
-        return {"input_ids": tokens, "text_attention_mask": mask}
-
-    plan = _Plan([float(len(tokens)) for tokens in ids], limits, [targets], inputs, ENCODED_TOKENS)
-    return _decode(model, processor, plan, options, description)[0]
+    ids = _text_ids(model, processor, texts, sources)
+    results = [Hypothesis("", 0.0)] * len(texts)
+    batches = batch_by_length([len(tokens) for tokens in ids], options.batch_size)
+    steps = batches if description is None else track(batches, total=len(batches), description=description)
+    with _decoding(model, options):
+        for rows in steps:
+            languages = [targets[row] for row in rows]
+            found = _text_candidates(model, processor, [ids[row] for row in rows], languages, options)
+            for row, candidates in zip(rows, found, strict=True):
+                results[row] = least_risk(candidates, sampled=options.do_sample)
+    return results
 
 
 @contextmanager
@@ -217,99 +222,124 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """What to decode, a list entry a row; ``inputs`` builds the padded tensors of the rows it is given.
-
-    ``targets`` has a list of output languages for each pass of the decoder over the same memory."""
-
-    lengths: list[float]
-    limits: list[int]
-    targets: list[list[int]]
-    inputs: Callable[[list[int]], dict[str, Tensor]]
-    encoded_at_once: float
-    """Padded length that is encoded together on a CPU, at most; a longer row goes alone."""
-    max_cost: float | None = None
-
-
-def _decode(
-    model: Any, processor: Any, plan: _Plan, options: DecodingOptions, description: str | None
-) -> list[list[Hypothesis]]:
-    """Batch by length, encode, search, score, put back in order. Rows of length zero give the empty hypothesis."""
-    results = [[Hypothesis("", 0.0)] * len(plan.lengths) for _ in plan.targets]
-    batches = batch_by_length(plan.lengths, options.batch_size, plan.max_cost)
-    steps = batches if description is None else track(batches, total=len(batches), description=description)
-    parameter = next(model.parameters())
-    fork = torch.random.fork_rng(devices=[parameter.device] if parameter.is_cuda else [], enabled=options.do_sample)
+@contextmanager
+def _decoding(model: Any, options: DecodingOptions) -> Iterator[None]:
+    """``evaluating``, with random numbers of our own where they are used."""
+    device = next(model.parameters()).device
+    fork = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [], enabled=options.do_sample)
     with evaluating(model), fork:
         if options.do_sample:
             torch.manual_seed(options.seed)
-        for rows in steps:
-            encoded = _encode(model, plan, rows, parameter)
-            for targets, found in zip(plan.targets, results, strict=True):
-                prompt = model.decoder_prompt(torch.tensor([targets[row] for row in rows]))
-                limits = [plan.limits[row] for row in rows]
-                hypotheses = _search(model, encoded, prompt, limits, options, processor)
-                for row, (tokens, score) in zip(rows, hypotheses, strict=True):
-                    tokens, truncated = _without_end(tokens, processor)
-                    found[row] = Hypothesis(processor.decode(tokens).strip(), score, tokens, truncated)
-    return results
+        yield
 
 
-def _encode(model: Any, plan: _Plan, rows: list[int], like: Tensor) -> ComSLEncoderOutput:
-    """The memory of a batch, encoded in smaller batches where that is faster.
+@dataclass(frozen=True)
+class _Row:
+    """A clip to decode."""
 
-    A GPU wants large batches; a CPU has work enough in one long row, and every padded frame costs as much as a real
-    one. Memory is padded afterwards, when it is four times shorter.
-
-    Args:
-        rows: longest first, so that the smaller batches have them in the same order.
-    """
-    bound = None if like.is_cuda else plan.encoded_at_once
-    groups = batch_by_length([plan.lengths[row] for row in rows], len(rows), bound)
-    memory: list[Tensor] = []
-    masks: list[Tensor] = []
-    for group in groups:
-        inputs = plan.inputs([rows[place] for place in group])
-        encoded = model.encode(**{name: _to(tensor, like) for name, tensor in inputs.items()})
-        memory += encoded.last_hidden_state
-        masks += encoded.memory_mask
-    return ComSLEncoderOutput(last_hidden_state=pad_sequence(memory, True), memory_mask=pad_sequence(masks, True))
+    clip: Clip
+    language: str
+    """Spoken, as the processor calls it; ``source`` is its token."""
+    source: int
+    target: int
+    limit: int
+    """Most new tokens."""
 
 
-def batch_by_length(lengths: Sequence[float], batch_size: int, max_cost: float | None = None) -> list[list[int]]:
-    """Indices of the rows of positive length, longest first, in batches of at most ``batch_size`` rows and padded cost
-    (rows x longest) of at most ``max_cost``, a row alone excepted."""
-    batches: list[list[int]] = []
-    for row in sorted((row for row in range(len(lengths)) if lengths[row] > 0), key=lambda row: (-lengths[row], row)):
-        batch = batches[-1] if batches else None
-        full = batch is None or len(batch) >= batch_size
-        if batch is None or full or (max_cost is not None and lengths[batch[0]] * (len(batch) + 1) > max_cost):
-            batches.append([row])
-        else:
-            batch.append(row)
-    return batches
+class _Batch:
+    """Clips that are decoded together."""
+
+    def __init__(self, model: Any, processor: Any, rows: Sequence[_Row], options: DecodingOptions) -> None:
+        self.model, self.processor, self.rows, self.options = model, processor, rows, options
+        self.targets = [row.target for row in rows]
+        self.limits = [row.limit for row in rows]
+
+    def decode(self, modes: Sequence[Mode], transcribe: bool) -> list[Decoded]:
+        searched = [mode for mode in PARTS if mode in modes or "pooled" in modes]
+        heard = transcribe or any(mode != "direct" for mode in searched)
+        spelled = heard and (self.options.transcript == "ctc" or self.options.ctc_weight > 0)
+        clips = embed_clips(
+            self.model, self.processor, [row.clip for row in self.rows], [row.source for row in self.rows], spelled
+        )
+        # What the decoder reads of the speech alone; a CTC transcript needs no decoder.
+        read = "direct" in searched or (heard and self.options.transcript == "decoder")
+        memory = encode(self.model, [clip.embeds for clip in clips]) if read else None
+        transcripts = self._transcripts(clips, memory) if heard else []
+        found: dict[Mode, list[list[Hypothesis]]] = {}
+        for mode in searched:
+            if mode == "direct":
+                found[mode] = self._nbest(memory)
+            elif mode == "cascade":
+                said = self._ids(transcripts)
+                found[mode] = _text_candidates(self.model, self.processor, said, self.targets, self.options)
+            else:
+                found[mode] = self._nbest(self._mixed(clips, self._ids(transcripts, blank=True)))
+        results = []
+        for place in range(len(self.rows)):
+            lists = {mode: [found[part][place] for part in (PARTS if mode == "pooled" else (mode,))] for mode in modes}
+            chosen = {mode: least_risk(*lists[mode], sampled=self.options.do_sample) for mode in modes}
+            results.append(Decoded(transcripts[place] if heard else None, chosen))
+        return results
+
+    def _ids(self, transcripts: Sequence[Hypothesis], blank: bool = False) -> list[list[int]]:
+        texts = [transcript.text for transcript in transcripts]
+        return _text_ids(self.model, self.processor, texts, [row.language for row in self.rows], blank)
+
+    def _nbest(self, memory: Any) -> list[list[Hypothesis]]:
+        count = max(1, self.options.mbr)
+        return nbest(self.model, self.processor, memory, self.targets, self.limits, self.options, count)
+
+    def _transcripts(self, clips: Sequence[EmbeddedClip], memory: Any) -> list[Hypothesis]:
+        options = self.options
+        symbols = [clip.ctc for clip in clips if clip.ctc is not None]
+        if options.transcript == "ctc":
+            return [greedy_transcript(each, self.model.config.ctc_vocabulary) for each in symbols]
+        sources = [row.source for row in self.rows]
+        count = options.beam if options.ctc_weight else 1
+        found = nbest(self.model, self.processor, memory, sources, self.limits, options, count)
+        if not options.ctc_weight:
+            return [candidates[0] for candidates in found]
+        weights = options.ctc_weight, options.length_penalty
+        pairs = zip(found, symbols, strict=True)
+        return [best_together(candidates, each, self.processor, *weights) for candidates, each in pairs]
+
+    def _mixed(self, clips: Sequence[EmbeddedClip], ids: Sequence[Sequence[int]]) -> Any:
+        """Memory of [transcript ; speech]; a blank transcript is [language, end]."""
+        pairs = zip(embed_texts(self.model, ids), clips, strict=True)
+        mixed = [beside(self.model, text, clip.embeds, self.options.mixed_memory) for text, clip in pairs]
+        return encode(self.model, [embeds for embeds, _ in mixed], [kept for _, kept in mixed])
 
 
-def _search(
-    model: Any, encoded: Any, prompt: Tensor, limits: list[int], options: DecodingOptions, processor: Any
-) -> list[tuple[list[int], float]]:
-    """New tokens of each row, the end included where there is one, and their mean log-probability."""
-    if options.do_sample or options.no_repeat_ngram or options.repetition_penalty != 1.0:
-        return generate(model, encoded, prompt, limits, options, processor.eos_token_id)
-    steps = DecoderSteps(model, encoded.last_hidden_state, encoded.memory_mask)
-    if options.beam == 1:
-        found = greedy_search(steps, prompt, limits, processor.eos_token_id)
-    else:
-        found = beam_search(steps, prompt, limits, processor.eos_token_id, options.beam, options.length_penalty)
-    return [(row.tokens, row.log_probability / len(row.tokens) if options.scores else math.nan) for row in found]
+def _text_candidates(
+    model: Any, processor: Any, ids: Sequence[Sequence[int]], targets: Sequence[int], options: DecodingOptions
+) -> list[list[Hypothesis]]:
+    """The best translations of texts as token ids; of no ids the empty one."""
+    found = [[Hypothesis("", 0.0)]] * len(ids)
+    rows = [row for row, tokens in enumerate(ids) if tokens]
+    if rows:
+        said = [ids[row] for row in rows]
+        limits = [_limit(options, options.tokens_per_token * len(tokens), _positions(model)) for tokens in said]
+        languages = [targets[row] for row in rows]
+        memory = encode(model, embed_texts(model, said))
+        candidates = nbest(model, processor, memory, languages, limits, options, max(1, options.mbr))
+        for row, best in zip(rows, candidates, strict=True):
+            found[row] = best
+    return found
 
 
-def _without_end(tokens: list[int], processor: Any) -> tuple[list[int], bool]:
-    """Tokens up to the end, and whether there is none: a row that its limit ended has no end but may be padded."""
-    if processor.eos_token_id in tokens:
-        return tokens[: tokens.index(processor.eos_token_id)], False
-    return [token for token in tokens if token != processor.pad_token_id], True
+def _text_ids(
+    model: Any, processor: Any, texts: Sequence[str], languages: Sequence[str], blank: bool = False
+) -> list[list[int]]:
+    """[language, tokens, end] of each text; nothing of a blank one, unless ``blank`` says so."""
+    positions = _positions(model)
+    ids: list[list[int]] = []
+    for row, (text, language) in enumerate(zip(texts, languages, strict=True)):
+        ids.append(processor.source_ids(text, language) if blank or text.strip() else [])
+        if len(ids[-1]) > positions:
+            raise DecodingError(
+                f"text {row} ({text[:40]!r}...) has {len(ids[-1])} tokens, the text model reads {positions}: split it"
+            )
+    return ids
 
 
 def _codes(codes: str | Sequence[str], rows: int) -> list[str]:
@@ -333,7 +363,3 @@ def _limit(options: DecodingOptions, tokens: float, positions: int) -> int:
 
 def _positions(model: Any) -> int:
     return int(model.config.text_config.max_position_embeddings)
-
-
-def _to(tensor: Tensor, like: Tensor) -> Tensor:
-    return tensor.to(like.device, like.dtype if tensor.is_floating_point() else None)

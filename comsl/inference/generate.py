@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 if TYPE_CHECKING:
-    from comsl.inference.decode import DecodingOptions
+    from comsl.inference.options import DecodingOptions
 
 PROMPT_TOKENS = 2  # [eos, language]
 SCORE_ELEMENTS = 1 << 25  # logits held at once when hypotheses are scored (128 MiB in float32)
@@ -38,9 +38,16 @@ class RowLimits(StoppingCriteria):
 
 
 def generate(
-    model: Any, encoded: Any, prompt: Tensor, limits: Sequence[int], options: "DecodingOptions", eos: int
-) -> list[tuple[list[int], float]]:
-    """New tokens of each row, the end and padding included, and their mean log-probability (NaN if unwanted).
+    model: Any,
+    encoded: Any,
+    prompt: Tensor,
+    limits: Sequence[int],
+    options: "DecodingOptions",
+    eos: int,
+    count: int = 1,
+) -> list[list[tuple[list[int], float]]]:
+    """The ``count`` best of each row, or as many samples of it: new tokens, the end and padding included, and their
+    mean log-probability (NaN if unwanted).
 
     Each of our settings is given, so that a checkpoint's own do not step in.
 
@@ -52,6 +59,7 @@ def generate(
     criterion = RowLimits(limits, prompt.shape[1])
     settings: dict[str, Any] = {
         "num_beams": options.beam,
+        "num_return_sequences": count,
         "length_penalty": options.length_penalty,
         "early_stopping": False,
         "no_repeat_ngram_size": options.no_repeat_ngram,
@@ -65,29 +73,32 @@ def generate(
         settings |= {"temperature": options.temperature, "top_k": options.top_k, "top_p": options.top_p}
     # A copy: generate repeats the rows for its beams inside the object that it is given.
     sequences = model.generate(encoder_outputs=type(encoded)(**encoded), decoder_input_ids=prompt, **settings)
-    scores = [math.nan] * len(prompt)
+    scores = [math.nan] * len(sequences)
     if options.scores:
         scores = _scores(model, encoded, sequences, criterion, eos)
-    return list(zip(sequences[:, criterion.prompt :].tolist(), scores, strict=True))
+    found = list(zip(sequences[:, criterion.prompt :].tolist(), scores, strict=True))
+    return [found[start : start + count] for start in range(0, len(found), count)]
 
 
 def _scores(model: Any, encoded: Any, sequences: Tensor, criterion: RowLimits, eos: int) -> list[float]:
-    """Mean log-probability of each row's new tokens by one teacher-forced pass of the decoder.
+    """Mean log-probability of each sequence's new tokens by one teacher-forced pass of the decoder.
 
     Beam search could report it, but only by keeping the scores of all beams over the vocabulary at every step: several
     gigabytes at 250,000 tokens. Rows go through in pieces for the same reason.
     """
     scores: list[float] = []
+    count = len(sequences) // len(criterion.limits)  # hypotheses of each row, side by side
+    owners = torch.arange(len(criterion.limits), device=sequences.device).repeat_interleave(count)
     rows = max(1, SCORE_ELEMENTS // (sequences.shape[1] * int(model.config.text_config.vocab_size)))
     for start in range(0, len(sequences), rows):
         piece = slice(start, start + rows)
-        memory = type(encoded)(**{name: tensor[piece] for name, tensor in encoded.items()})
+        memory = type(encoded)(**{name: tensor[owners[piece]] for name, tensor in encoded.items()})
         logits = model(encoder_outputs=memory, decoder_input_ids=sequences[piece, :-1], use_cache=False).logits
         logits = logits[:, criterion.prompt - 1 :].float()
         labels = sequences[piece, criterion.prompt :]
         log_probabilities = -torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
         ends = (labels == eos).long()
-        limits = criterion.limits[piece].to(labels.device).clamp(max=labels.shape[1])
+        limits = criterion.limits.to(labels.device)[owners[piece]].clamp(max=labels.shape[1])
         lengths = torch.where(ends.any(1), ends.argmax(1) + 1, limits)
         counted = torch.arange(labels.shape[1], device=labels.device) < lengths[:, None]
         scores += (log_probabilities.where(counted, 0.0).sum(1) / lengths).tolist()

@@ -106,8 +106,9 @@ class _Utterance:
 
 def beam_search(
     steps: DecoderSteps, prompt: Tensor, limits: Sequence[int], end: int, beams: int, length_penalty: float = 1.0
-) -> list[Found]:
-    """The hypothesis of the best log-probability / length ** ``length_penalty`` that ``beams`` beams find.
+) -> list[list[Found]]:
+    """The hypotheses of the best log-probability / length ** ``length_penalty`` that ``beams`` beams find: as many of
+    each utterance as beams, best first.
 
     An utterance is done when it has as many finished hypotheses as beams and its best running one, at its present
     length, is no better than the worst of them; or at its limit, where what runs counts as finished.
@@ -129,7 +130,7 @@ def beam_search(
                 going.append(place)
                 parents.append(continued)
         if not going:
-            return [utterance.finished[0][1] for utterance in utterances]
+            return [[each for _, each in utterance.finished] for utterance in utterances]
         if len(going) < len(rows):
             rows = [rows[place] for place in going]
             steps.keep(torch.tensor(going, device=hidden.device))

@@ -13,7 +13,8 @@ from comsl.data.audio import MIN_DURATION, SAMPLE_RATE, load_recording
 from comsl.errors import ComSLError, UsageError
 from comsl.inference import TASKS, Precision, Task
 from comsl.inference.clips import Clip, join_texts, longest_clip, prepare_clip
-from comsl.inference.decode import DecodingOptions, Hypothesis, batch_by_length, decode_speech_tasks
+from comsl.inference.decode import DecodingOptions, Hypothesis, decode_speech_tasks
+from comsl.inference.encoding import batch_by_length
 from comsl.inference.inputs import AudioInput, FileError, expand_inputs
 from comsl.inference.precision import load_for_inference
 from comsl.inference.segment import MAX_JOINED, THRESHOLD, Segment, segment

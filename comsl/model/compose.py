@@ -72,7 +72,7 @@ def compose(
     """
     related = related_languages(new_languages)
     kept = None if languages is None else language_codes(languages, "languages")
-    with _seeded(seed):
+    with seeded(seed):
         try:
             encoder, extractor, ctc_head = load_speech_part(speech, dtype, ctc_vocabulary)
             text_model, tokenizer = load_text_part(text, dtype)
@@ -103,7 +103,7 @@ def compose(
         mask_token_id=tokenizer.mask_token_id,
         dtype=dtype,
     )
-    with _seeded(seed):
+    with seeded(seed):
         model = _assemble(config, encoder, text_model, ctc_head, dtype)
     processor = ComSLProcessor(
         extractor,
@@ -120,7 +120,7 @@ def compose(
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[None]:
     """Random numbers of the CPU from ``seed`` on, and afterwards from where they were."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every GPU too

@@ -132,6 +132,7 @@ def _freeze_unread(model: ComSLForConditionalGeneration, objectives: ObjectiveSe
     if not reads.ctc and model.ctc_head is not None:
         model.ctc_head.requires_grad_(False)
     if not reads.pairs:
-        model.text_model.requires_grad_(False)
-        if reads.layers:
-            model.text_encoder.requires_grad_(True)
+        encoder = set(model.text_encoder.parameters()) if reads.layers else set()
+        for parameter in model.text_model.parameters():
+            if parameter not in encoder:
+                parameter.requires_grad_(False)

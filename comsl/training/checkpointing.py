@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from comsl.model import loading
+from comsl.model.lora import merged_weights
 from comsl.training.checkpoints import (
     STATE,
+    TRAINED,
     WRITE_ERRORS,
     CheckpointError,
     CheckpointFolder,
@@ -40,6 +43,7 @@ class CheckpointingMixin:
     progress: Progress
     checkpoints: CheckpointFolder
     configuration: TrainConfiguration
+    trained_names: list[str]
     _tr_loss: Tensor
     _globalstep_last_logged: int
 
@@ -102,8 +106,17 @@ class CheckpointingMixin:
         state = self.accelerator.get_state_dict(self.model_wrapped) if self.is_fsdp_enabled else None
         if not self.args.should_save:
             return
-        weights = None if state is None else {k[len(MODEL) :]: v for k, v in state.items() if k.startswith(MODEL)}
-        self.joint.model.save_pretrained(folder, state_dict=weights)
+        model, lora = self.joint.model, self.configuration.lora
+        if state is None:
+            weights = model.state_dict()
+        else:
+            # Tied weights come back as tensors of their own; a plain model's file has them once.
+            own = {name[len(MODEL) :]: tensor for name, tensor in state.items() if name.startswith(MODEL)}
+            weights = {name: tensor for name, tensor in own.items() if name not in model.all_tied_weights_keys}
+        if lora is not None:
+            torch.save({name: weights[name] for name in self.trained_names}, folder / TRAINED)
+            weights = merged_weights(weights, lora.alpha / lora.rank)
+        model.save_pretrained(folder, state_dict=weights)
         if self.processing_class is not None:
             self.processing_class.save_pretrained(folder)
 
@@ -117,7 +130,10 @@ class CheckpointingMixin:
 
     def load_checkpoint(self, folder: Path) -> None:
         """Weights of a checkpoint into the joint model, which is not wrapped yet."""
-        load_weights(self.joint.model, folder)
+        if self.configuration.lora is None:
+            load_weights(self.joint.model, folder)
+        else:
+            load_trained(self.joint.model, folder / TRAINED, self.trained_names)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)  # type: ignore[misc]
@@ -165,3 +181,19 @@ def load_weights(model: Any, folder: Path) -> None:
                 f"{folder}: a checkpoint of another model: {name} is {shapes}; use another output_dir"
             )
     model.load_state_dict(theirs)
+
+
+def load_trained(model: Any, file: Path, names: list[str]) -> None:
+    """With LoRA: what has learnt into ``model``, whose frozen weights are where they started.
+
+    Raises:
+        CheckpointError: the file is damaged, or of other matrices.
+    """
+    try:
+        trained = torch.load(file, weights_only=True, map_location="cpu")
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"{file}: cannot be read: {error}; use another output_dir") from error
+    odd = sorted(trained.keys() ^ set(names))
+    if odd:
+        raise CheckpointError(f"{file}: a checkpoint of another model: {odd[0]} differs; use another output_dir")
+    model.load_state_dict(trained, strict=False)

@@ -27,9 +27,13 @@ UNFINISHED = ".unfinished-"
 STATE = "trainer_state.json"
 OPTIMIZER = "optimizer.pt"
 WEIGHTS = "model.safetensors"
+TRAINED = "trained.pt"
+"""With LoRA: what has learnt, unmerged, which the merged weights do not tell any more."""
 INDEX = "model.safetensors.index.json"
-# What only resuming needs: dropped from checkpoints that are kept for their weights.
-RESUME_ONLY = (OPTIMIZER, "optimizer.bin", "optimizer_0")  # of one process or DDP, and FSDP's two formats
+OPTIMIZERS = (OPTIMIZER, "optimizer.bin", "optimizer_0")
+"""Of one process or DDP, and FSDP's two formats."""
+RESUME_ONLY = (*OPTIMIZERS, TRAINED)
+"""What only resuming needs: dropped from checkpoints that are kept for their weights."""
 
 WRITE_ERRORS = (OSError, RuntimeError, SafetensorError)
 """What writing raises when the disk is full: torch and safetensors wrap the system's own error."""
@@ -49,7 +53,7 @@ class Checkpoint:
     @property
     def resumable(self) -> bool:
         """Whether the optimiser's state is still there."""
-        return any((self.path / name).exists() for name in RESUME_ONLY)
+        return any((self.path / name).exists() for name in OPTIMIZERS)
 
     def drop_resume_state(self) -> None:
         """Keep the weights, give the disk back the rest (about two thirds)."""

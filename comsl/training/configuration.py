@@ -9,7 +9,7 @@ so that a recipe reads the same wherever it is kept.
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -20,6 +20,7 @@ from comsl.errors import UsageError
 from comsl.training.recipe import (
     Tree,
     check_keys,
+    dataclass_in,
     flatten,
     merge,
     parse_overrides,
@@ -77,6 +78,24 @@ class ComposeConfiguration:
     )
     adapter_strides: list[int] = setting([2, 2], "stride of each convolution of the length adapter")
     fixed_duration: float | None = setting(None, "pad every clip to so many seconds (Whisper's regime); null: do not")
+
+
+@dataclass
+class LoraConfiguration:
+    """Low-rank matrices beside the linear layers of pretrained parts, which stay as they are; needs the package peft.
+
+    What else there is (length adapter, CTC head, a part not named) learns as without it. The finished model is merged.
+    """
+
+    rank: int = setting(16, "rank of the matrices")
+    alpha: float = setting(32.0, "their product is scaled by alpha / rank")
+    dropout: float = setting(0.0, "dropout of what they read")
+    parts: list[Literal["speech_encoder", "text_model"]] = setting(
+        ["speech_encoder", "text_model"], "which parts get them"
+    )
+    layers: list[str] = setting(
+        ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"], "names of the linear layers that get them"
+    )
 
 
 @dataclass
@@ -167,11 +186,12 @@ class TrainConfiguration:
     seed: int = setting(0, "of everything random")
     model: str | None = setting(None, "ComSL model to start from: hub id or directory")
     compose: ComposeConfiguration | None = setting(None, "or: the pretrained parts to compose a model from")
+    lora: LoraConfiguration | None = setting(None, "train low-rank matrices instead of whole parts")
     reinitialize: bool = setting(False, "same architecture, random weights: the from-scratch baseline")
     teacher: str | None = setting(
         None,
-        "fine-tuned text model (or ComSL model) of the same vocabulary that MT is regularised by; null: a copy of the "
-        "starting text model",
+        "fine-tuned text model (or ComSL model) of the same vocabulary that MT is regularised by; null: the starting "
+        "text model (a copy, or with LoRA its own weights without the matrices)",
     )
     teacher_cache: TeacherCacheConfiguration | None = setting(
         None, "the teacher's likeliest tokens, written once before the training; null: the teacher computes every step"
@@ -212,6 +232,11 @@ class TrainConfiguration:
         if self.compose is not None and not (self.compose.speech and self.compose.text):
             missing = "text" if self.compose.speech else "speech"
             raise ConfigurationError(f"compose.{missing}: missing; a model is composed from `speech` and `text`")
+        if self.lora is not None and self.reinitialize:
+            raise ConfigurationError("lora: keeps weights that `reinitialize` makes random; leave one of them out")
+        if self.lora is not None and not (self.lora.parts and self.lora.layers):
+            missing = "layers" if self.lora.parts else "parts"
+            raise ConfigurationError(f"lora.{missing}: empty; name some, or leave lora out")
         if self.training.early_stopping_patience is not None and not self.data.dev:
             raise ConfigurationError("training.early_stopping_patience: needs a development set (data.dev)")
         if self.training.average_last > 1 and self.training.average_by == "best" and not self.data.dev:
@@ -222,6 +247,7 @@ class TrainConfiguration:
 
     def _range_checks(self) -> list[tuple[str, bool, str]]:
         optimizer, training, data, evaluation = self.optimizer, self.training, self.data, self.evaluation
+        lora = self.lora or LoraConfiguration()
         at_least_one = "must be at least 1"
 
         def below_one(value: float | None) -> bool:
@@ -236,6 +262,9 @@ class TrainConfiguration:
             ("dropout", no_share(self.dropout), "must be at least 0 and below 1"),
             ("adapter_dropout", no_share(self.adapter_dropout), "must be at least 0 and below 1"),
             ("freeze_speech_encoder", not 0 <= self.freeze_speech_encoder <= 1, "must be between 0 and 1"),
+            ("lora.rank", lora.rank < 1, at_least_one),
+            ("lora.alpha", lora.alpha <= 0, "must be above 0"),
+            ("lora.dropout", no_share(lora.dropout), "must be at least 0 and below 1"),
             ("optimizer.learning_rate", optimizer.learning_rate <= 0, "must be above 0"),
             (
                 "optimizer.end_learning_rate",
@@ -330,14 +359,12 @@ def describe() -> str:
     """All settings with their defaults, one a line, for --help."""
     from comsl.objectives.settings import OBJECTIVES  # brings in torch, which reading a recipe does not need
 
-    optional = {"compose": ComposeConfiguration, "teacher_cache": TeacherCacheConfiguration}
-
     def lines(kind: type, prefix: str) -> list[str]:
         found, types = [], get_type_hints(kind)
         for item in fields(kind):
             name, text = prefix + item.name, item.metadata.get("help") or _attribute_docs(kind).get(item.name)
-            inner = optional.get(name, item.default_factory)
-            if isinstance(inner, type) and is_dataclass(inner):
+            inner = dataclass_in(types[item.name])
+            if inner is not None:
                 found += lines(inner, name + ".")
             else:
                 default = item.default_factory() if callable(item.default_factory) else item.default

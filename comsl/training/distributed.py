@@ -26,6 +26,11 @@ def all_objects(value: Any) -> list[Any]:
     return values
 
 
+def fsdp_is_asked_for() -> bool:
+    """Whether accelerate launch will divide the weights among the processes."""
+    return os.environ.get("ACCELERATE_USE_FSDP", "false") == "true"
+
+
 def barrier() -> None:
     all_objects(None)
 

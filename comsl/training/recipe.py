@@ -117,7 +117,7 @@ def check_keys(tree: Tree, kind: type, origin: str, error: type[Exception], pref
     for key, value in tree.items():
         if key not in known:
             raise error(f"{origin}: unknown key `{prefix}{key}`{_suggestion(str(key), kind, known, prefix)}")
-        inner = _dataclass_in(hints[key])
+        inner = dataclass_in(hints[key])
         if inner is not None and isinstance(value, dict):
             check_keys(value, inner, origin, error, f"{prefix}{key}.")
         elif inner is not None and value is not None:
@@ -132,13 +132,14 @@ def _suggestion(key: str, kind: type, known: list[str], prefix: str) -> str:
     # A key of some inner group, written one level too high, is the other common slip.
     hints = typing.get_type_hints(kind)
     for name in known:
-        inner = _dataclass_in(hints[name])
+        inner = dataclass_in(hints[name])
         if inner is not None and (near := nearest(key, [item.name for item in fields(inner)], cutoff=0.8)):
             return f"; did you mean `{prefix}{name}.{near}`?"
     return f"; known here: {', '.join(known)}"
 
 
-def _dataclass_in(hint: Any) -> type | None:
+def dataclass_in(hint: Any) -> type | None:
+    """The dataclass that a type hint is, or may be."""
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     return next((option for option in options if isinstance(option, type) and is_dataclass(option)), None)
 

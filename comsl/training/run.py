@@ -20,6 +20,7 @@ from transformers.utils import logging as transformers_logging
 from comsl.data.manifest import load_manifest
 from comsl.errors import ComSLError
 from comsl.model import ComSLProcessor, compose, load_model
+from comsl.model.lora import add_lora
 from comsl.objectives import JointModel, ObjectiveSet
 from comsl.progress import console
 from comsl.training.callbacks import RunLog
@@ -129,6 +130,7 @@ def build_trainer(
     if configuration.reinitialize:
         set_seed(configuration.seed)
         model = type(model)(model.config)
+    add_lora_as_asked(configuration, model)
     joint = JointModel(model, objectives, teacher, configuration.reduction, cached_teacher=train_cache is not None)
     text_limit = text_encoder_limit(model, processor)
     longest = longest_clip(model, text_limit)
@@ -219,6 +221,13 @@ def _compose(
         dtype=torch.float32,
         seed=configuration.seed,  # the adapter starts at random
     )
+
+
+def add_lora_as_asked(configuration: TrainConfiguration, model: Any) -> None:
+    """The same matrices on every rank and in every start of a run."""
+    lora = configuration.lora
+    if lora is not None:
+        add_lora(model, lora.parts, lora.layers, lora.rank, lora.alpha, lora.dropout, configuration.seed)
 
 
 # ------------------------------------------------------------------------------------------------------ the outcome

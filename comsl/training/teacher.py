@@ -25,6 +25,7 @@ from comsl.files import sha256_of_files
 from comsl.inference.decode import evaluating
 from comsl.model import ComSLProcessor
 from comsl.model.loading import load_text_part
+from comsl.model.lora import sharing_copy
 from comsl.objectives import ObjectiveSet, Reads, Target
 from comsl.objectives.frozen import TopDistribution, live_distribution
 from comsl.objectives.mt import PAIR
@@ -32,7 +33,7 @@ from comsl.objectives.views import compute_views
 from comsl.objectives.vocabulary import CHUNK_BYTES
 from comsl.progress import console, track
 from comsl.training.configuration import TrainConfiguration
-from comsl.training.distributed import all_objects, barrier, rank, world_size
+from comsl.training.distributed import all_objects, barrier, fsdp_is_asked_for, rank, world_size
 
 FOLDER = "teacher"
 """Below the run directory, where no other folder is named."""
@@ -58,6 +59,9 @@ def load_teacher(
             "teacher: missing; a model from random weights has no text model worth comparing with: "
             "name a fine-tuned one, or set objectives.mt.teacher_share to 0"
         )
+    # FSDP divides every weight where it finds it, and refuses one that it finds twice.
+    if configuration.lora is not None and "text_model" in configuration.lora.parts and not fsdp_is_asked_for():
+        return sharing_copy(model.text_model).eval()
     return copy.deepcopy(model.text_model).eval()
 
 

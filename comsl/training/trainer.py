@@ -121,6 +121,7 @@ class JointTrainer(CheckpointingMixin, Trainer):
         self.speech_parameters = [
             name for name, parameter in joint.model.speech_encoder.named_parameters() if parameter.requires_grad
         ]
+        self.trained_names = [name for name, item in joint.model.named_parameters() if item.requires_grad]
         self.freeze_steps = 0
         self._resume_from: str | None = None
 

@@ -80,28 +80,27 @@ class FakeModel(nn.Module):
         self.config = SimpleNamespace(text_config=text_config)
         self.prompts: list[list[list[int]]] = []
 
-    def encode(
-        self,
-        input_features: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        source_language_ids: Tensor | None = None,
-        input_ids: Tensor | None = None,
-        text_attention_mask: Tensor | None = None,
-    ) -> ComSLEncoderOutput:
+    max_positions = 64
+
+    @property
+    def text_encoder(self) -> nn.Module:
+        return self.text_model.model.encoder
+
+    def encode_speech(self, speech: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
         assert not self.text_model.training
-        if input_ids is not None:
-            mask = text_attention_mask
-            output = self.text_model.model.encoder(input_ids=input_ids, attention_mask=mask)
-        else:
-            assert input_features is not None
-            assert attention_mask is not None
-            assert source_language_ids is not None
-            frames = self.front(input_features.transpose(1, 2))[:, ::8] * 4
-            language = self.text_model.get_input_embeddings()(source_language_ids)[:, None]
-            mask = torch.cat([torch.ones(len(frames), 1), attention_mask[:, ::8]], 1)
-            frames = torch.cat([language, frames], 1)
-            output = self.text_model.model.encoder(inputs_embeds=frames, attention_mask=mask)
-        return ComSLEncoderOutput(last_hidden_state=output.last_hidden_state, memory_mask=mask)
+        return self.front(speech.transpose(1, 2))[:, ::8] * 4, attention_mask[:, ::8].sum(1)
+
+    def embed_speech(self, hidden: Tensor, lengths: Tensor, source_language_ids: Tensor) -> tuple[Tensor, Tensor]:
+        frames = torch.cat([self.embed_text(source_language_ids)[:, None], hidden], 1)
+        return frames, (torch.arange(frames.shape[1])[None] <= lengths[:, None]).long()
+
+    def embed_text(self, ids: Tensor) -> Tensor:
+        return self.text_model.get_input_embeddings()(ids)
+
+    def encode(self, input_ids: Tensor, text_attention_mask: Tensor) -> ComSLEncoderOutput:
+        assert not self.text_model.training
+        output = self.text_encoder(input_ids=input_ids, attention_mask=text_attention_mask)
+        return ComSLEncoderOutput(last_hidden_state=output.last_hidden_state, memory_mask=text_attention_mask)
 
     def forward(
         self, encoder_outputs: ComSLEncoderOutput, decoder_input_ids: Tensor, use_cache: bool = False

@@ -10,11 +10,11 @@ from comsl.inference.clips import Clip, prepare_clip
 from comsl.inference.decode import (
     DecodingError,
     DecodingOptions,
-    batch_by_length,
     decode_speech,
     decode_speech_tasks,
     decode_text,
 )
+from comsl.inference.encoding import batch_by_length
 from comsl.model.vocabulary import MissingLanguage
 from tests.inference.conftest import talkative
 from tests.inference.fake import LANGUAGES, FakeModel, FakeProcessor
@@ -125,10 +125,10 @@ def test_transcription_is_in_the_source_language(model, clips):
 def test_two_tasks_are_encoded_once_and_give_what_each_gives_alone(model, clips, monkeypatch):
     options = DecodingOptions(beam=2, batch_size=4)
     alone = [decode_speech(model, PROCESSOR, clips, "cy", "en", task, options) for task in ("transcribe", "translate")]
-    encode, calls = model.encode, []
-    monkeypatch.setattr(model, "encode", lambda **inputs: calls.append(inputs) or encode(**inputs))
+    encode, calls = model.encode_speech, []
+    monkeypatch.setattr(model, "encode_speech", lambda *inputs: calls.append(inputs) or encode(*inputs))
     assert decode_speech_tasks(model, PROCESSOR, clips, "cy", "en", ("transcribe", "translate"), options) == alone
-    assert sum(len(inputs["attention_mask"]) for inputs in calls) == len(clips)
+    assert sum(len(speech) for speech, _ in calls) == len(clips)
     assert alone[0] != alone[1]
 
 
@@ -232,9 +232,9 @@ def test_what_is_padded_counts_for_the_size_of_a_batch(model, clips):
 def test_little_is_padded_when_a_batch_is_encoded(model, clips, monkeypatch):
     """On a CPU: 1,320 frames of which 1,069 are real; as one batch of eight there are 2,400."""
     frames = []
-    encode = model.encode
+    encode = model.encode_speech
     monkeypatch.setattr(
-        model, "encode", lambda **inputs: frames.append(inputs["attention_mask"].numel()) or encode(**inputs)
+        model, "encode_speech", lambda speech, mask: frames.append(mask.numel()) or encode(speech, mask)
     )
     decode_speech(model, PROCESSOR, clips, "de", "en", options=DecodingOptions(beam=1, batch_size=8))
     assert frames == [300, 300, 2 * 210, 4 * 75]

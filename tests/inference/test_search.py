@@ -7,8 +7,9 @@ import torch
 
 from comsl.data.audio import load_clip
 from comsl.inference.clips import prepare_clip
-from comsl.inference.decode import DecodingOptions, _search, decode_speech
+from comsl.inference.decode import DecodingOptions, decode_speech
 from comsl.inference.generate import generate
+from comsl.inference.nbest import search
 from comsl.inference.translate import shipped_model
 from comsl.model import compose, load_model
 from tests.inference.conftest import talkative
@@ -53,16 +54,21 @@ def encoded(model, processor, waveforms, language="de"):
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("family", ["mbart", "m2m100"])
 def test_hypotheses_and_scores_are_those_of_generate(request, family, options):
+    """All that the beams find, best first."""
     model, processor = request.getfixturevalue(family)
     memory = encoded(model, processor, [waveform(seconds, seed) for seed, seconds in enumerate((1.0, 2.0, 0.5, 3.0))])
     prompt = model.decoder_prompt(torch.tensor([processor.language_id(code) for code in ("en", "cy", "fr", "en")]))
+    end = processor.eos_token_id
     with torch.no_grad():
-        ours = _search(model, memory, prompt, list(LIMITS), options, processor)
-        theirs = generate(model, memory, prompt, LIMITS, options, processor.eos_token_id)
-    for (tokens, score), (wanted, wanted_score) in zip(ours, theirs, strict=True):
-        assert tokens == wanted[: len(tokens)]
-        assert set(wanted[len(tokens) :]) <= {processor.pad_token_id}
-        assert score == pytest.approx(wanted_score, abs=1e-5)
+        ours = search(model, memory, prompt, list(LIMITS), options, end, options.beam)
+        theirs = generate(model, memory, prompt, LIMITS, options, end, options.beam)
+        assert search(model, memory, prompt, list(LIMITS), options, end) == [row[:1] for row in ours]
+    for row, wanted_row in zip(ours, theirs, strict=True):
+        for (tokens, score), (wanted, wanted_score) in zip(row, wanted_row, strict=True):
+            assert tokens == wanted[: len(tokens)]
+            assert set(wanted[len(tokens) :]) <= {processor.pad_token_id}
+            assert score == pytest.approx(wanted_score, abs=1e-5)
+        assert len({tuple(tokens) for tokens, _ in row}) == options.beam
 
 
 @pytest.mark.parametrize("options", [*OPTIONS, DecodingOptions(beam=3, max_new_tokens=4)])
@@ -72,9 +78,7 @@ def test_the_shipped_model_says_what_generate_says(shipped, options, monkeypatch
     clips = [prepare_clip(whole[: int(part * len(whole))], processor) for part in (1.0, 0.4, 0.7, 0.15)]
     ours = decode_speech(model, processor, clips, "de", "en", options=options)
 
-    monkeypatch.setattr(
-        "comsl.inference.decode._search", lambda *arguments: generate(*arguments[:-1], processor.eos_token_id)
-    )
+    monkeypatch.setattr("comsl.inference.nbest.search", generate)
     theirs = decode_speech(model, processor, clips, "de", "en", options=options)
     assert [(row.tokens, row.truncated) for row in ours] == [(row.tokens, row.truncated) for row in theirs]
     assert [row.score for row in ours] == pytest.approx([row.score for row in theirs], abs=1e-4)
@@ -98,12 +102,12 @@ def test_nothing_is_computed_twice_or_for_rows_that_are_done(mbart, beam):
     try:
         bias[0, processor.eos_token_id] = -100.0  # every row runs to its limit
         with torch.no_grad():
-            found = _search(model, memory, prompt, list(LIMITS), DecodingOptions(beam=beam), processor)
+            found = search(model, memory, prompt, list(LIMITS), DecodingOptions(beam=beam), processor.eos_token_id)
     finally:
         bias[0, processor.eos_token_id] = before
         for hook in hooks:
             hook.remove()
-    assert [len(tokens) for tokens, _ in found] == list(LIMITS)
+    assert [len(tokens) for ((tokens, _), *_) in found] == list(LIMITS)
     after_the_first = beam * (sum(LIMITS) - 4)
     assert rows == {
         "positions": 4 * 2 + after_the_first,  # the prompt once for all beams

@@ -11,7 +11,10 @@ from comsl.objectives import ObjectiveSet
 from comsl.training.configuration import TrainConfiguration, load_configuration
 
 REPOSITORY = Path(__file__).parents[2]
-RECIPES = sorted([*REPOSITORY.glob("recipes/*/*.yaml"), *REPOSITORY.glob("comsl/demo/recipes/*.yaml")])
+OTHERS = ("run.yaml", "fsdp.yaml")
+"""Of `comsl run` and of accelerate."""
+KEPT = [*REPOSITORY.glob("recipes/*/*.yaml"), *REPOSITORY.glob("comsl/demo/recipes/*.yaml")]
+RECIPES = sorted(path for path in KEPT if path.name not in OTHERS)
 
 
 def read(path: Path) -> TrainConfiguration:

@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from accelerate import DistributedType, PartialState
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
@@ -29,9 +28,8 @@ from comsl.objectives import ObjectiveSet
 from comsl.training import run as stages
 from comsl.training.checkpoints import CheckpointError, CheckpointFolder
 from comsl.training.run import build_trainer, train
-from comsl.training.trainer import JointTrainer
 from tests.tiny import tiny_m2m100, tiny_mbart50
-from tests.training.processes import CONTEXT, in_child, kill_self, together
+from tests.training.processes import CONTEXT, in_child, together
 from tests.training.world import build_world, stage
 
 RATES = ("speech_hours_per_hour", "tokens_per_second")
@@ -288,38 +286,8 @@ def test_precision_and_augmentation_do_what_they_say(world: Path, tmp_path: Path
     assert 1.6 < slow["erm_count"] / plain["erm_count"] < 2.0
 
 
-def train_rank(rank: int, world_size: int, world: str, output: str, fsdp: bool, kill_at: int | None = None) -> None:
-    if fsdp:
-        os.environ.update(
-            ACCELERATE_USE_FSDP="true",
-            FSDP_VERSION="2",
-            FSDP_AUTO_WRAP_POLICY="TRANSFORMER_BASED_WRAP",
-            FSDP_STATE_DICT_TYPE="FULL_STATE_DICT",
-        )
-        _offer_fsdp_on_cpus()
-    if kill_at is not None:
-        original = JointTrainer.training_step
-
-        def training_step(self: JointTrainer, *args: Any, **kwargs: Any) -> Any:
-            if self.state.global_step == kill_at:
-                kill_self()
-            assert self.is_fsdp_enabled == fsdp
-            return original(self, *args, **kwargs)
-
-        JointTrainer.training_step = training_step  # type: ignore[method-assign]
+def train_rank(rank: int, world_size: int, world: str, output: str) -> None:
     train(two_ranks_stage(Path(world), Path(output)))
-
-
-def _offer_fsdp_on_cpus() -> None:
-    """Accelerate offers FSDP for several GPUs only; torch's own works on CPUs, and that is what is tested here."""
-    original = PartialState.__init__
-
-    def init(self: PartialState, *args: Any, **kwargs: Any) -> None:
-        original(self, *args, **kwargs)
-        if self.distributed_type == DistributedType.MULTI_CPU:
-            self.distributed_type = DistributedType.MULTI_GPU
-
-    PartialState.__init__ = init  # type: ignore[method-assign]
 
 
 def two_ranks_stage(world: Path, output: Path) -> Any:
@@ -334,7 +302,7 @@ def two_ranks_stage(world: Path, output: Path) -> Any:
 
 
 def test_two_processes_run_a_whole_stage(world: Path, tmp_path: Path) -> None:
-    assert together(train_rank, 2, str(world), str(tmp_path), False) == [0, 0]
+    assert together(train_rank, 2, str(world), str(tmp_path)) == [0, 0]
     assert len([record for record in logged(tmp_path) if record["kind"] == "train"]) == 4
     load_model(tmp_path)
     record = json.loads((tmp_path / "run.json").read_text())
@@ -413,20 +381,6 @@ def test_two_processes_give_the_losses_of_one(world: Path, tmp_path: Path) -> No
     weights = load_file(tmp_path / "one/checkpoints/step-000003/model.safetensors")
     for name, tensor in load_file(tmp_path / "two/checkpoints/step-000003/model.safetensors").items():
         torch.testing.assert_close(tensor, weights[name], atol=1e-4, rtol=1e-4)
-
-
-@pytest.mark.slow
-def test_fsdp_runs_a_whole_stage_as_ddp_does(world: Path, tmp_path: Path) -> None:
-    """Frozen, thawed, evaluated by generation, killed and resumed under FSDP."""
-    ddp, fsdp = tmp_path / "ddp", tmp_path / "fsdp"
-    assert together(train_rank, 2, str(world), str(ddp), False) == [0, 0]
-    assert together(train_rank, 2, str(world), str(fsdp), True, 3) == [-9, -9]
-    assert CheckpointFolder(fsdp).latest() is not None
-    assert together(train_rank, 2, str(world), str(fsdp), True) == [0, 0]
-    for ours, theirs in zip(logged(fsdp), logged(ddp), strict=True):
-        assert ours.pop("kind") == theirs.pop("kind")
-        assert ours == pytest.approx(theirs, abs=1e-4)
-    load_model(fsdp)
 
 
 # ---------------------------------------------------------------------------------------------------------- bad input
