@@ -347,13 +347,16 @@ def _add_pseudo_label(command: Command) -> None:
     parser = command(
         "pseudo-label",
         "translate transcribed clips that nobody has translated, for training",
+        "comsl pseudo-label --model runs/1-text --common-voice cv-corpus-4-2019-12-10 \\",
+        "      --covost-manifests data/covost2 --languages fr de --out data/pseudo",
         "comsl pseudo-label --model runs/mt --manifest transcribed.jsonl --held-out dev.jsonl test.jsonl --out pseudo",
-        "torchrun --nproc_per_node 8 -m comsl pseudo-label --model runs/mt --manifest t.jsonl --held-out dev.jsonl \\",
-        "      --out pseudo",
+        "torchrun --nproc_per_node 8 -m comsl pseudo-label --model runs/1-text --common-voice cv \\",
+        "      --covost-manifests data/covost2 --out data/pseudo",
     )
     parser.add_argument("--model", required=True, metavar="MODEL", help="a ComSL model whose text part translates")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where the manifests go")
     source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--common-voice", type=Path, metavar="DIR", help="a release: its validated clips")
     source.add_argument(
         "--manifest", type=Path, nargs="+", metavar="FILE", help="the rows without translation in these"
     )

@@ -369,20 +369,20 @@ def _pseudo_label(arguments: argparse.Namespace) -> int:
     from comsl.inference.decode import DecodingOptions
     from comsl.pseudo_labels.filters import Filters
     from comsl.pseudo_labels.label import Labelling, pseudo_label
-    from comsl.pseudo_labels.sources import from_manifests, read_held_out
+    from comsl.pseudo_labels.sources import open_sources
 
     keep_freed_memory()
     limit_kernel_caches()
-    names = ("max_length_ratio", "max_repeats", "min_score", "max_seconds", "identify_language")
-    filters = Filters(**{name: getattr(arguments, name) for name in names})
+    bounds = ("max_length_ratio", "max_repeats", "min_score", "max_seconds", "identify_language")
+    filters = Filters(**{name: getattr(arguments, name) for name in bounds})
     _check_folder(arguments.out)
     _hide_library_bars()
-    held_out, described = read_held_out(arguments.covost_manifests, arguments.held_out)
-    source = from_manifests(arguments.manifest, arguments.languages)
+    wanted = ("common_voice", "manifest", "covost_manifests", "held_out", "languages", "target", "out")
+    source, held_out, described = open_sources(**{name: getattr(arguments, name) for name in wanted})
     labelling = Labelling(
         arguments.model,
         held_out,
-        {"manifests": list(map(str, arguments.manifest)), **described},
+        described,
         target=arguments.target,
         options=DecodingOptions(beam=arguments.beam, batch_size=arguments.batch_size),
         filters=filters,

@@ -15,6 +15,7 @@ LONGEST_NGRAM = 8
 """Words of the longest n-gram whose repetition is looked for: decoders that run in circles have short ones."""
 
 REASONS = {
+    "repeated": "the row stands there once more",
     "no_transcript": "no transcript to translate",
     "translated": "has a human translation",
     "leak_clip": "the clip is in dev or test",

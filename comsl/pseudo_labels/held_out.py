@@ -48,7 +48,9 @@ class HeldOut:
         return found
 
     def reason(self, row: Row) -> str | None:
-        """Why a transcribed row is not to be translated: "translated", "leak_clip" or "leak_source"; None: it is."""
+        """Why a row is not translated: "no_transcript", "translated", "leak_clip", "leak_source"; None: it is."""
+        if not (row["transcript"] or "").strip():
+            return "no_transcript"
         clip = clip_of(row)
         if row.get("translation") is not None or clip in self.translated:
             return "translated"

@@ -122,7 +122,7 @@ class _Worker:
         """This process's share of a language."""
 
         def todo() -> Iterator[Row]:
-            return (row for row in rows() if self._reason_before(row) is None)
+            return (row for row, reason in self._sorted_out(rows()) if reason is None)
 
         content, total = digest(todo())
         settings = {
@@ -143,7 +143,7 @@ class _Worker:
 
     def join(self, rows: Callable[[], Iterator[Row]], shards: Shards, folder: Path) -> dict[str, Any]:
         """Write a direction's manifest and the list of what was left out of it; its counts."""
-        counts = Counter(reason for row in rows() if (reason := self._reason_before(row)) is not None)
+        counts = Counter(reason for _, reason in self._sorted_out(rows()) if reason is not None)
         scores: list[float] = []
         seconds = 0.0
         here = folder.resolve()
@@ -195,11 +195,12 @@ class _Worker:
             },
         }
 
-    def _reason_before(self, row: Row) -> str | None:
-        """What can be said against a row before it is translated, whatever the filters' settings."""
-        if row["transcript"] is None or not row["transcript"].strip():
-            return "no_transcript"
-        return self.held_out.reason(row)
+    def _sorted_out(self, rows: Iterator[Row]) -> Iterator[tuple[Row, str | None]]:
+        """The rows, and what can be said against each before it is translated."""
+        seen: set[str] = set()
+        for row in rows:
+            yield row, "repeated" if row["id"] in seen else self.held_out.reason(row)
+            seen.add(row["id"])
 
     def _reason_after(self, row: Row) -> str | None:
         if "left_out" in row:

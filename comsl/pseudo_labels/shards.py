@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from comsl.data.audio import audio_duration
+from comsl.data.corpora.clips import check_clip
 from comsl.errors import ComSLError
 from comsl.evaluation.records import write_json
 from comsl.evaluation.systems import ModelDecoder
@@ -140,10 +140,11 @@ def translate(rows: list[Row], decoder: ModelDecoder, target: str) -> list[Row]:
 def _with_duration(row: Row) -> Row:
     if row["audio"] is None or row["duration"] is not None:
         return dict(row)
-    try:
-        return row | {"duration": round(audio_duration(row["audio"]), 3)}
-    except ComSLError as error:
-        return row | {"left_out": "unreadable", "detail": " ".join(str(error).split())}
+    # Decoded, not only looked at: a clip that is cut short would stop a training.
+    clip = check_clip(row["audio"])
+    if clip.seconds is None:
+        return row | {"left_out": "unreadable", "detail": " ".join(clip.reason.split())}
+    return row | {"duration": clip.seconds}
 
 
 def digest(rows: Iterable[Row]) -> tuple[str, int]:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
 
+from comsl.data.corpora.common_voice import CLIPS, VALIDATED, find, is_unpacked, read_utterances, unpack
+from comsl.data.corpora.common_voice import Source as Release
 from comsl.data.manifest import load_manifest
 from comsl.errors import UsageError
 from comsl.languages import get_language
 from comsl.progress import console
 from comsl.pseudo_labels.held_out import HeldOut, covost_manifests
 from comsl.pseudo_labels.label import Source
-from comsl.pseudo_labels.shards import Row
+from comsl.pseudo_labels.shards import POLL, Row
+from comsl.training.distributed import rank
 
 FIELDS = ("id", "audio", "duration", "source_language", "transcript", "translation", "speaker")
 BLOCK = 4096
@@ -53,6 +57,70 @@ def from_manifests(paths: Sequence[Path], languages: Sequence[str] | None = None
     return {language: functools.partial(rows, language) for language in wanted}
 
 
+def from_common_voice(root: Path, languages: Sequence[str], held_out: HeldOut, out: Path) -> Source:
+    """The validated clips of a release, by language.
+
+    Args:
+        root: the release, in any layout of :mod:`comsl.data.corpora.common_voice`. Of archives those clips are unpacked
+            that may be labelled, by the first process; the others wait.
+        out: folder to unpack into.
+
+    Raises:
+        CorpusError: a language that is not there, or a damaged archive.
+    """
+    source = {}
+    for code in languages:
+        language = get_language(code).code
+        release = find(root, language)
+        rows = functools.partial(_utterances, release.folder(out).absolute(), language)
+        if release.is_archive:
+            _unpack(release, rows, held_out, out)
+        source[language] = rows
+    return source
+
+
+def _utterances(folder: Path, language: str) -> Iterator[Row]:
+    for utterance in read_utterances(folder / VALIDATED):
+        yield {
+            "id": Path(utterance.clip).stem,
+            "audio": str(folder / CLIPS / utterance.clip),
+            "duration": None,
+            "source_language": language,
+            "transcript": utterance.sentence,
+            "translation": None,
+            "speaker": utterance.speaker,
+        }
+
+
+def _unpack(release: Release, rows: Callable[[], Iterator[Row]], held_out: HeldOut, out: Path) -> None:
+    def wanted() -> list[str]:
+        return [Path(row["audio"]).name for row in rows() if held_out.reason(row) is None]
+
+    table = release.folder(out) / VALIDATED
+    if rank() == 0:
+        if not table.is_file():
+            unpack(release, (), out)
+        unpack(release, wanted(), out)
+    while not (table.is_file() and is_unpacked(release, wanted(), out)):
+        time.sleep(POLL)
+
+
+def covost_languages(covost: Path | None, target: str) -> list[str]:
+    """Source languages that ``comsl prepare covost2`` wrote for a target.
+
+    Raises:
+        UsageError: there are none.
+    """
+    suffix = f"_{target}"
+    names = [] if covost is None else sorted(path.parent.name for path in covost.glob(f"*{suffix}/test.jsonl"))
+    if not names:
+        raise UsageError(
+            f"--common-voice needs --covost-manifests with <source>{suffix}/, which says what has a translation and "
+            "what is held out; make it with comsl prepare covost2"
+        )
+    return [name.removesuffix(suffix) for name in names]
+
+
 def read_held_out(covost: Path | None, further: Sequence[Path]) -> tuple[HeldOut, dict[str, list[str]]]:
     """What must not be labelled, and the manifests that say so.
 
@@ -65,7 +133,32 @@ def read_held_out(covost: Path | None, further: Sequence[Path]) -> tuple[HeldOut
     """
     held_out, translated = ([], []) if covost is None else covost_manifests(covost)
     held_out = [*held_out, *further]
-    if not held_out:
+    if not held_out and rank() == 0:
         console.print("no dev or test set was named (--held-out): nothing is checked for leaks", markup=False)
     described = {"held_out": list(map(str, held_out)), "translated": list(map(str, translated))}
     return HeldOut.read(held_out, translated), described
+
+
+def open_sources(
+    common_voice: Path | None,
+    manifest: Sequence[Path] | None,
+    covost_manifests: Path | None,
+    held_out: Sequence[Path],
+    languages: Sequence[str] | None,
+    target: str,
+    out: Path,
+) -> tuple[Source, HeldOut, dict[str, Any]]:
+    """What the options of ``comsl pseudo-label`` of these names mean: rows, what is held out, and both for the report.
+
+    Raises:
+        UsageError, DataError: as of the functions above.
+    """
+    if common_voice is not None:
+        found = covost_languages(covost_manifests, target)
+        languages = found if languages in (None, ["all"]) else languages
+    known, described = read_held_out(covost_manifests, held_out)
+    if common_voice is not None:
+        source = from_common_voice(common_voice, languages or (), known, out / CLIPS)
+        return source, known, {"common_voice": str(common_voice), **described}
+    paths = manifest or ()
+    return from_manifests(paths, languages), known, {"manifests": list(map(str, paths)), **described}

@@ -141,13 +141,9 @@ def unpack(source: Source, clips: Collection[str], out: Path) -> Path:
     """
     if not source.is_archive:
         return source.path
-    folder = source.folder(out)
-    wanted = set(clips)
-    digest = hashlib.sha256("\n".join(sorted(wanted)).encode()).hexdigest()
-    done = [*source.stamp(), digest]
-    marker = folder / _MARKER
-    if marker.is_file() and json.loads(marker.read_text(encoding="utf-8")) == done:
-        return folder
+    if is_unpacked(source, clips, out):
+        return source.folder(out)
+    folder, wanted = source.folder(out), set(clips)
     (folder / CLIPS).mkdir(parents=True, exist_ok=True)
     for member, content in track(read_archive(source.path), description=f"unpacking {source.path.name}", unit="files"):
         target = _target(PurePosixPath(member.name), wanted, folder)
@@ -155,8 +151,21 @@ def unpack(source: Source, clips: Collection[str], out: Path) -> Path:
             _write(content, target)
     if not (folder / VALIDATED).is_file():
         raise CorpusError(f"{source.path}: no {VALIDATED} in the archive; is it one of Common Voice?")
-    write_atomically(marker, json.dumps(done))
+    write_atomically(folder / _MARKER, json.dumps(_contents(source, wanted)))
     return folder
+
+
+def is_unpacked(source: Source, clips: Collection[str], out: Path) -> bool:
+    """Whether ``unpack`` of the same has nothing to do."""
+    marker = source.folder(out) / _MARKER
+    if not source.is_archive:
+        return True
+    return marker.is_file() and json.loads(marker.read_text(encoding="utf-8")) == _contents(source, clips)
+
+
+def _contents(source: Source, clips: Collection[str]) -> list[Any]:
+    """The archive, and a digest of what is taken out of it."""
+    return [*source.stamp(), hashlib.sha256("\n".join(sorted(set(clips))).encode()).hexdigest()]
 
 
 def _target(path: PurePosixPath, wanted: Collection[str], folder: Path) -> Path | None:
