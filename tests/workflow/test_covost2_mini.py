@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 LANGUAGES = ("fr", "fa", "cy")
 SETTINGS = {
     "languages": f"[{','.join(LANGUAGES)}]", "scale": "0.02", "vocabulary": "300", "beam": "1",
-    "text_steps": "4", "speech_steps": "2", "joint_steps": "2", "again_steps": "2", "cascade_steps": "2",
+    "text_steps": "51", "speech_steps": "2", "joint_steps": "2", "again_steps": "2", "cascade_steps": "2",
 }  # fmt: skip
 
 
