@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from transformers import MBartConfig, MBartForConditionalGeneration, WhisperConfig
+from transformers import M2M100Config, MBartConfig, MBartForConditionalGeneration, WhisperConfig
 
 from comsl.model.configuration import ComSLConfig
 from comsl.model.modeling import ComSLForConditionalGeneration
@@ -14,6 +14,8 @@ LANGUAGES = {"de": 250003, "en": 250004}
 MASK = 250053
 
 WHISPER: dict[str, dict[str, int]] = {
+    "large-v3": {"layers": 32, "heads": 20, "d_model": 1280, "ffn": 5120, "mels": 128},  # openai/whisper-large-v3
+    "large": {"layers": 32, "heads": 20, "d_model": 1280, "ffn": 5120},  # openai/whisper-large
     "medium": {"layers": 24, "heads": 16, "d_model": 1024, "ffn": 4096},  # openai/whisper-medium
     "shallow": {"layers": 8, "heads": 16, "d_model": 1024, "ffn": 4096},
     "small": {"layers": 12, "heads": 12, "d_model": 768, "ffn": 3072},  # openai/whisper-small
@@ -34,6 +36,7 @@ def whisper_config(size: str) -> WhisperConfig:
     shape = WHISPER[size]
     return WhisperConfig(
         vocab_size=51865,
+        num_mel_bins=shape.get("mels", 80),
         d_model=shape["d_model"],
         encoder_layers=shape["layers"],
         decoder_layers=shape["layers"],
@@ -60,6 +63,25 @@ def mbart_config(size: str, dropout: float = 0.1, vocabulary: int | None = None)
         activation_function="gelu",
         dropout=dropout,
         attention_dropout=0.0,
+        decoder_start_token_id=2,
+    )
+
+
+def nllb_config(dropout: float = 0.1) -> M2M100Config:
+    """facebook/nllb-200-distilled-1.3B, and the mask token that composing adds."""
+    return M2M100Config(
+        vocab_size=256207,
+        d_model=1024,
+        encoder_layers=24,
+        decoder_layers=24,
+        encoder_attention_heads=16,
+        decoder_attention_heads=16,
+        encoder_ffn_dim=8192,
+        decoder_ffn_dim=8192,
+        max_position_embeddings=1024,
+        scale_embedding=True,
+        activation_function="relu",
+        dropout=dropout,
         decoder_start_token_id=2,
     )
 

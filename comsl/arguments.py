@@ -100,6 +100,12 @@ def _add_scoring(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="training rows, for their hours, the look-up floor and the scores of what is not in them",
     )
+    parser.add_argument(
+        "--no-lookup",
+        dest="lookup",
+        action="store_false",
+        help="leave out the look-up floor (of large training sets it takes long)",
+    )
     parser.add_argument("--lowercase", action="store_true", help="score translations without case")
     parser.add_argument("--normaliser", default="basic", metavar="NAME", help="of transcripts (default basic)")
 

@@ -281,6 +281,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         cascade_asr=arguments.cascade_asr,
         cascade_mt=arguments.cascade_mt,
         train_manifest=arguments.train_manifest,
+        lookup=arguments.lookup,
         task=arguments.task,
         beam=arguments.beam,
         batch_size=arguments.batch_size,
@@ -303,6 +304,7 @@ def _score(arguments: argparse.Namespace) -> int:
         arguments.out,
         transcripts=arguments.transcripts,
         train_manifest=arguments.train_manifest,
+        lookup=arguments.lookup,
         lowercase=arguments.lowercase,
         normaliser=arguments.normaliser,
     )

@@ -5,8 +5,9 @@
                 (--full: up to the Medium model, 16 GB of memory)
     processes   two processes against one
     prediction  8 GPUs x CoVoST 2, from counted operations and written assumptions
+    recipes     the same for every stage of recipes/covost2
 
-All four without PART. Reduced to about four minutes on two cores; --full stays under twenty. Tables go to the screen,
+All five without PART. Reduced to about four minutes on two cores; --full stays under twenty. Tables go to the screen,
 the figures and a plot of each to --out.
 """
 
@@ -21,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import description
-from benchmarks.scale import manifests, plots, prediction
+from benchmarks.scale import manifests, plots, prediction, recipes
 from benchmarks.scale.steps import Step, efficiency, in_own_process
 
-PARTS = ("manifests", "steps", "processes", "prediction")
+PARTS = ("manifests", "steps", "processes", "prediction", "recipes")
 
 
 def run_manifests(full: bool, out: Path) -> list[dict[str, Any]]:
@@ -87,6 +88,14 @@ def run_prediction(full: bool, out: Path) -> dict[str, Any]:
     return result
 
 
+def run_recipes(full: bool, out: Path) -> list[dict[str, Any]]:
+    given = prediction.Assumptions()
+    rows = recipes.stages(given)
+    print(f"\nPredicted, not measured: the stages of recipes/covost2 on {given.gpus} H100")
+    table(rows, list(rows[0]))
+    return rows
+
+
 def table(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
     def text(value: Any) -> str:
         if isinstance(value, float):
@@ -114,6 +123,7 @@ def main() -> None:
         "steps": run_steps,
         "processes": run_processes,
         "prediction": run_prediction,
+        "recipes": run_recipes,
     }
     for part in arguments.parts or PARTS:
         result = {"machine": description(), part: runs[part](arguments.full, arguments.out)}

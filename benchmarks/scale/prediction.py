@@ -5,6 +5,7 @@ Nothing here is measured. ``Assumptions`` has every number that is not counted, 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -33,7 +34,7 @@ class Assumptions:
     """With the speech encoder frozen, as in the paper."""
     batch_seconds: float = 120.0
     accumulation: int = 2
-    """Per GPU, both from recipes/medium/3-joint.yaml."""
+    """Per GPU, both from recipes/covost2/3-medium.yaml."""
     checkpointing: bool = True
     """Gradient checkpointing, from the same recipe: the layers' forward pass is computed once more."""
     peak: float = 989e12
@@ -49,10 +50,21 @@ class Assumptions:
     """Bytes a second of the GPU's memory, by its data sheet, for the optimizer."""
 
 
-def predict(given: Assumptions) -> dict[str, Any]:
-    """Seconds by kind of work, hours of the whole training, and the utterances a second that a GPU takes."""
-    config = ComSLConfig(speech_config=whisper_config("medium"), text_config=mbart_config("medium"))
-    full, frozen = (_operations(config, given, frozen_speech) for frozen_speech in (False, True))
+def medium() -> ComSLConfig:
+    return ComSLConfig(speech_config=whisper_config("medium"), text_config=mbart_config("medium"))
+
+
+def predict(
+    given: Assumptions, config: ComSLConfig | None = None, objectives: Mapping[str, Any] = OBJECTIVES
+) -> dict[str, Any]:
+    """Seconds by kind of work, hours of the whole training, and the utterances a second that a GPU takes.
+
+    Args:
+        config: of the model, by default Medium.
+        objectives: as a recipe has them.
+    """
+    config = config or medium()
+    full, frozen = (_operations(config, given, objectives, frozen_speech) for frozen_speech in (False, True))
     thawed_epochs = given.epochs - given.frozen_epochs
     arithmetic = given.utterances * (given.frozen_epochs * frozen + thawed_epochs * full)
     rate = given.peak * given.utilisation
@@ -82,10 +94,10 @@ def predict(given: Assumptions) -> dict[str, Any]:
     }
 
 
-def _operations(config: ComSLConfig, given: Assumptions, frozen_speech: bool) -> float:
+def _operations(config: ComSLConfig, given: Assumptions, objectives: Mapping[str, Any], frozen_speech: bool) -> float:
     """Of an utterance, with what checkpointing computes again: a third of forward and backward of what is trained."""
     lengths = Lengths(round(100 * given.seconds), given.tokens, given.tokens, masked=2)
-    parts = step_flops(config, [lengths], ObjectiveSet(OBJECTIVES), frozen_speech)
+    parts = step_flops(config, [lengths], ObjectiveSet(objectives), frozen_speech)
     if not given.checkpointing:
         return sum(parts.values())
     layers = ["text encoder", "decoder"] + ([] if frozen_speech else ["speech encoder"])

@@ -17,8 +17,8 @@ def add_prepare(command: Command) -> None:
         "comsl prepare multi30k-speech --root multi30k-dataset --out data/multi30k-speech",
         "comsl prepare covost2 --covost covost2 --common-voice cv-corpus-4-2019-12-10 --out data/covost2",
         "comsl prepare covost2 --covost covost2 --common-voice downloads --languages fr de --out data/covost2",
-        "comsl prepare dataset google/fleurs --config fr_fr --columns audio=audio,transcript=transcription \\",
-        "      --source-language fr --out data/fleurs-fr",
+        "comsl prepare dataset fixie-ai/covost2 --config fr_en --source-language fr --target-language en \\",
+        "      --columns audio=audio,transcript=sentence,translation=translation --out data/hub/fr_en",
     )
     corpora = parser.add_subparsers(dest="corpus", metavar="CORPUS", required=True)
 

@@ -39,6 +39,7 @@ def evaluate(
     cascade_asr: str | Path | Decoder | None = None,
     cascade_mt: str | Path | Decoder | None = None,
     train_manifest: Manifest | None = None,
+    lookup: bool = True,
     task: str = "both",
     beam: int = 5,
     batch_size: int = 8,
@@ -62,8 +63,9 @@ def evaluate(
         out: folder; what an evaluation with other settings left there is overwritten.
         systems: of "direct", "cascade", "text" (see ``systems``); None: all that the task has work for.
         cascade_asr, cascade_mt: models of the cascade's two sides (``cascade_mt`` also makes "text"); None: ``model``.
-        train_manifest: adds the look-up floor, and for every system the scores over the rows whose reference does not
-            occur in it.
+        train_manifest: adds its hours to the table, the look-up floor, and for every system the scores over the rows
+            whose reference does not occur in it.
+        lookup: False leaves the floor out.
         task: "translate" (BLEU, chrF++), "transcribe" (WER, CER), or "both".
         beam, batch_size, max_new_tokens: of the decoding; ``options`` replaces the three.
         lowercase: score translations without case (stated in the signature).
@@ -91,7 +93,7 @@ def evaluate(
     for system in done:
         _decode(system, rows, decoders, task, log, options.batch_size)
     training = None if train_manifest is None else TrainingRows(train_manifest)
-    if training is not None and task != "transcribe":
+    if training is not None and lookup and task != "transcribe":
         add_floor(rows.rows, training, log)
         done.append(LOOKUP)
     records = log.finish([row["id"] for row in rows.rows], done)

@@ -12,6 +12,7 @@ from comsl.data.manifest import load_manifest
 from comsl.errors import ComSLError, UsageError
 from comsl.evaluation import LOOKUP
 from comsl.evaluation.metrics import BOOTSTRAP_SAMPLES, NORMALISERS
+from comsl.evaluation.notes import some
 from comsl.evaluation.outcome import Evaluation, ScoringOptions, add_floor, write_evaluation
 from comsl.evaluation.records import HYPOTHESES, RecordLog, read_records
 from comsl.evaluation.rows import Manifest, ManifestRows, TrainingRows, manifest_paths
@@ -20,7 +21,6 @@ from comsl.inference.decode import Hypothesis
 
 WITH_IDS = (".jsonl", ".json")
 """Suffixes of files that hold an object a line; all others hold a text a line."""
-NAMED = 5
 
 
 class HypothesesError(ComSLError):
@@ -35,6 +35,7 @@ def score_external(
     *,
     transcripts: Sequence[str | Path] = (),
     train_manifest: Manifest | None = None,
+    lookup: bool = True,
     lowercase: bool = False,
     normaliser: str = "basic",
     n_bootstrap: int = BOOTSTRAP_SAMPLES,
@@ -50,7 +51,7 @@ def score_external(
         system: what to call it in tables and comparisons.
         out: folder; that of an evaluation of other systems is an error.
         transcripts: what the system heard, in the same form (``transcript`` in an object), for WER and CER.
-        train_manifest, lowercase, normaliser, n_bootstrap, show: as of ``evaluate``.
+        train_manifest, lookup, lowercase, normaliser, n_bootstrap, show: as of ``evaluate``.
 
     Raises:
         UsageError: a name that is taken or blank, text and ``.jsonl`` files together, another number of files than
@@ -77,7 +78,7 @@ def score_external(
     log.append(made, system, 0.0)
     systems = [system]
     training = None if train_manifest is None else TrainingRows(train_manifest)
-    if training is not None:
+    if training is not None and lookup:
         add_floor(rows.rows, training, log)
         systems.append(LOOKUP)
     facts: dict[str, Any] = {
@@ -146,12 +147,12 @@ def _check_ids(texts: Mapping[str, str], ids: Sequence[str], name: str) -> None:
     known = set(ids)
     unknown = [row_id for row_id in texts if row_id not in known]
     if unknown:
-        raise HypothesesError(f"{name}: {len(unknown)} ids are of no row of the manifests: {_some(unknown)}")
+        raise HypothesesError(f"{name}: {len(unknown)} ids are of no row of the manifests: {some(map(repr, unknown))}")
     missing = [row_id for row_id in ids if row_id not in texts]
     if missing:
         raise HypothesesError(
-            f"{name}: {len(missing)} of {len(ids)} rows are missing: {_some(missing)}; where there is no text, write "
-            "an empty one"
+            f"{name}: {len(missing)} of {len(ids)} rows are missing: {some(map(repr, missing))}; where there is no "
+            "text, write an empty one"
         )
 
 
@@ -196,8 +197,3 @@ def _check_free(out: Path, system: str) -> None:
 
 def _text(text: str) -> Hypothesis:
     return Hypothesis(text, math.nan)
-
-
-def _some(ids: Sequence[str]) -> str:
-    more = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""
-    return ", ".join(map(repr, ids[:NAMED])) + more

@@ -12,25 +12,43 @@ n-gram ranges 1-3 to 3-5 give 12.7 to 13.4.
 
 from __future__ import annotations
 
-import math
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from comsl.errors import ComSLError
 from comsl.progress import track
 
 N_GRAMS = (2, 5)
 
+Integers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class _Postings:
+    """The n-grams of one length and the training rows that they are in.
+
+    Attributes:
+        starts: where the rows of each begin in ``rows``, and at last where they end.
+        rows, weights: of every n-gram in turn; a weight is that of the n-gram in the row's vector of unit length.
+        idf: of every n-gram.
+    """
+
+    starts: Integers
+    rows: npt.NDArray[np.int32]
+    weights: npt.NDArray[np.float64]
+    idf: npt.NDArray[np.float64]
+
 
 class Lookup:
-    """An inverted index over training transcripts.
+    """An inverted index over training transcripts: 12 bytes an n-gram and row, some 2.5 kB a sentence.
 
     Args:
         transcripts: one a training row.
         translations: of the same rows; what ``translate`` answers with.
-        n_grams: shortest and longest n-gram, in characters.
+        n_grams: shortest (2 or more) and longest n-gram, in characters.
     """
 
     def __init__(
@@ -42,26 +60,73 @@ class Lookup:
             raise ComSLError("a look-up needs at least one training row with a transcript and a translation")
         self.translations = list(translations)
         self.n_grams = n_grams
-        rows = [self._count(transcript) for transcript in transcripts]
-        frequency = Counter(gram for row in rows for gram in row)
-        self._idf = {gram: math.log((1 + len(rows)) / (1 + df)) + 1 for gram, df in frequency.items()}
-        postings: dict[str, tuple[list[int], list[float]]] = defaultdict(lambda: ([], []))
-        for index, row in enumerate(rows):
-            weights = {gram: count * self._idf[gram] for gram, count in row.items()}
-            length = math.sqrt(sum(weight * weight for weight in weights.values()))
-            for gram, weight in weights.items():
-                postings[gram][0].append(index)
-                postings[gram][1].append(weight / length)
-        self._postings = {gram: (np.array(where), np.array(weights)) for gram, (where, weights) in postings.items()}
+        text = _characters("\n".join(map(_normalise, transcripts)))
+        self._alphabet = np.unique(text)
+        self._known: dict[int, Integers] = {}
+        """Keys of all n-grams, by their length: what longer ones are numbered by."""
+        self._postings = list(self._index(text, len(transcripts)))
+
+    def _index(self, text: Integers, rows: int) -> list[_Postings]:
+        """Of the training text, whose rows end in a line end each."""
+        ends = text == ord("\n")
+        row_of = np.cumsum(ends)
+        squares = np.zeros(rows)
+        found = []
+        for length, keys, places in self._keys(text, ends, learn=True):
+            if length < self.n_grams[0]:
+                continue
+            numbers = np.searchsorted(self._known[length], keys)
+            pairs, counts = np.unique(numbers * rows + row_of[places], return_counts=True)
+            numbers, owners = np.divmod(pairs, rows)
+            frequency = np.bincount(numbers, minlength=len(self._known[length]))
+            idf = np.log((1 + rows) / (1 + frequency)) + 1
+            weights = counts * idf[numbers]
+            squares += np.bincount(owners, weights**2, minlength=rows)
+            starts = np.concatenate([[0], np.cumsum(frequency)])
+            found.append(_Postings(starts, owners.astype(np.int32), weights, idf))
+        for postings in found:
+            postings.weights[:] /= np.sqrt(squares)[postings.rows]
+        return found
+
+    def _keys(
+        self, text: Integers, ends: npt.NDArray[np.bool_], learn: bool
+    ) -> Iterator[tuple[int, Integers, Integers]]:
+        """(length, keys, places) of all n-grams that stand within a row and are known, or become so by ``learn``.
+
+        The key of an n-gram is the number of its first n - 1 characters among all that occur, and its last character,
+        in one integer: exact, whatever the alphabet.
+        """
+        letters = np.searchsorted(self._alphabet, text)
+        known = letters < len(self._alphabet)
+        known[known] = self._alphabet[letters[known]] == text[known]
+        places = np.flatnonzero(known & ~ends)
+        numbers = letters[places]
+        usable = known & ~ends
+        for length in range(2, self.n_grams[1] + 1):
+            inside = places + length - 1 < len(text)
+            places, numbers = places[inside], numbers[inside]
+            whole = usable[places + length - 1]
+            places, numbers = places[whole], numbers[whole]
+            keys = numbers * len(self._alphabet) + letters[places + length - 1]
+            if learn:
+                self._known[length] = np.unique(keys)
+            numbers = np.searchsorted(self._known[length], keys)
+            here = numbers < len(self._known[length])
+            here[here] = self._known[length][numbers[here]] == keys[here]
+            places, numbers, keys = places[here], numbers[here], keys[here]
+            yield length, keys, places
 
     def similarities(self, transcript: str) -> np.ndarray:
         """Dot product with every training vector, [training rows]; the query's own length is left out (no influence
         on the order)."""
         scores = np.zeros(len(self.translations))
-        for gram, count in self._count(transcript).items():
-            if gram in self._postings:
-                where, weights = self._postings[gram]
-                scores[where] += count * self._idf[gram] * weights
+        text = _characters(_normalise(transcript))
+        found = {length: keys for length, keys, _ in self._keys(text, text == ord("\n"), learn=False)}
+        for length, postings in enumerate(self._postings, start=self.n_grams[0]):
+            keys, counts = np.unique(found[length], return_counts=True)
+            for number, count in zip(np.searchsorted(self._known[length], keys), counts, strict=True):
+                of = slice(postings.starts[number], postings.starts[number + 1])
+                scores[postings.rows[of]] += count * postings.idf[number] * postings.weights[of]
         return scores
 
     def translate(self, transcripts: Sequence[str], *, description: str = "look-up") -> list[str]:
@@ -73,9 +138,11 @@ class Lookup:
             answers.append(self.translations[best] if scores[best] > 0 else "")
         return answers
 
-    def _count(self, transcript: str) -> Counter[str]:
-        text = " ".join(transcript.lower().split())
-        shortest, longest = self.n_grams
-        return Counter(
-            text[start : start + size] for size in range(shortest, longest + 1) for start in range(len(text) - size + 1)
-        )
+
+def _normalise(text: str) -> str:
+    return " ".join(text.lower().split())
+
+
+def _characters(text: str) -> Integers:
+    """Code points."""
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.int64)

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from comsl.evaluation import LOOKUP
 
 MOST_NAMED = 6
+SHOWN = 5
+
+
+def some(names: Iterable[str], shown: int = SHOWN) -> str:
+    """The first few of many names, and how many more there are."""
+    names = list(names)
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
 
 
 def coverage(group: str, average: dict[str, Any]) -> str:
@@ -44,7 +52,7 @@ def footnotes(scores: dict[str, Any]) -> list[str]:
 
 def _decoding(scores: dict[str, Any]) -> str:
     if scores["decoding"] is None:
-        files = ", ".join(dict.fromkeys(scores["hypotheses"] + scores["transcripts"]))
+        files = some(dict.fromkeys(scores["hypotheses"] + scores["transcripts"]))
         return f"decoding: done elsewhere, read from {files}"
     settings = {name: scores["decoding"][name] for name in ("beam", "length_penalty", "max_new_tokens", "device")}
     named = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in settings.items() if value is not None)
@@ -71,8 +79,7 @@ def summary(scores: dict[str, Any]) -> str:
     if commit:
         changed = " and changes to it" if commit.endswith("+") else ""
         commit = f", commit {commit[:12]}{changed}"
-    manifests = ", ".join(scores["manifests"])
-    data = f"{scores['rows']} rows, {_length(scores)}, from {manifests}"
+    data = f"{scores['rows']} rows, {_length(scores)}, from {some(scores['manifests'])}"
     return f"{data}. {scores['created']}; {versions}{commit}."
 
 

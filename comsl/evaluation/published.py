@@ -9,6 +9,10 @@ from typing import Any
 
 import yaml
 
+from comsl.data.corpora.covost2.published import published_size
+from comsl.evaluation.metrics import INTO_ENGLISH
+from comsl.languages import COVOST_TARGETS
+
 FILE = Path(__file__).with_name("published.yaml")
 
 
@@ -39,20 +43,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Published:
-    """``published.yaml``.
+    """``published.yaml``."""
 
-    Attributes:
-        test_rows: size of CoVoST 2's test sets, by direction and language.
-    """
-
-    test_rows: dict[str, dict[str, int]]
     groups: dict[str, Group]
     systems: tuple[PublishedSystem, ...]
-
-    def test_size(self, pair: str) -> int | None:
-        """Rows of CoVoST 2's test set of a direction ("de-en"); None where it has no such direction."""
-        direction, code = side(pair)
-        return self.test_rows.get(direction, {}).get(code)
 
 
 @functools.cache
@@ -61,7 +55,15 @@ def load_published() -> Published:
     sources = read["sources"]
     systems = tuple(PublishedSystem(**{**entry, "source": sources[entry["source"]]}) for entry in read["systems"])
     groups = {name: Group(entry["title"], tuple(entry["languages"])) for name, entry in read["groups"].items()}
-    return Published(read["test_rows"], groups, systems)
+    return Published(groups, systems)
+
+
+def covost_test_rows(pair: str) -> int | None:
+    """Rows of CoVoST 2's test set of a direction ("de-en"); None where it has no such direction."""
+    direction, code = side(pair)
+    known = {"xx-en": INTO_ENGLISH, "en-xx": COVOST_TARGETS, "": ()}[direction]
+    source, _, target = pair.partition("-")
+    return published_size(source, target, "test").rows if code in known else None
 
 
 def side(pair: str) -> tuple[str, str]:

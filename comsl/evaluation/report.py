@@ -32,6 +32,8 @@ from comsl.evaluation.table import sheets
 from comsl.files import write_atomically
 
 EXAMPLES = 10
+MOST_RANKED = 3000
+"""Rows that examples are chosen of; to rank all of a large test set would take longer than to score it."""
 FILE_WIDTH = 1000
 """Characters a line, wider than any table."""
 UNSEEN = "reference not in training"
@@ -196,12 +198,10 @@ def _examples_sections(records: Sequence[Record]) -> list[str]:
     if not scored:
         return []
     system = scored[0]["system"]
+    own = [record for record in scored if record["system"] == system]
+    step = -(-len(own) // MOST_RANKED)
     ranked = sorted(
-        (
-            (sentence_chrf(record["hypothesis"], record["reference"]), record)
-            for record in scored
-            if record["system"] == system
-        ),
+        ((sentence_chrf(record["hypothesis"], record["reference"]), record) for record in own[::step]),
         key=lambda item: item[0],
     )
     others: dict[str, list[Record]] = {}
@@ -210,7 +210,8 @@ def _examples_sections(records: Sequence[Record]) -> list[str]:
             others.setdefault(record["id"], []).append(record)
     half = max(1, min(EXAMPLES, len(ranked) // 2))
     worst, best = ranked[:half], [] if len(ranked) == 1 else ranked[: -half - 1 : -1]
-    note = f"<p>Of the system “{escape(system)}”, by chrF++ of the row.</p>"
+    which = "" if step == 1 else f" Among {len(ranked)} rows, one in {step}."
+    note = f"<p>Of the system “{escape(system)}”, by chrF++ of the row.{which}</p>"
     sections = []
     for title, examples in (("Worst examples", worst), ("Best examples", best)):
         if examples:

@@ -11,7 +11,7 @@ as it is computed: rows are drawn within each direction, and the mean over direc
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,11 +35,11 @@ from comsl.evaluation.bootstrap import (
     signature,
 )
 from comsl.evaluation.metrics import BOOTSTRAP_SAMPLES, TRANSLATION_METRICS, bleu_tokenizer, translation_metric
+from comsl.evaluation.notes import some
 from comsl.evaluation.records import SCORES, Record, read_records, read_scores, write_json
 from comsl.evaluation.scoring import count_rows, direction, scorable
 from comsl.progress import track
 
-NAMED_IDS = 5
 OVERALL = "all rows"
 MACRO = "mean of directions"
 LEAST_ROWS = 20
@@ -81,7 +81,7 @@ class MetricComparison:
 class Comparison:
     """Two systems compared: ``pairs`` by translation direction, each ``{"bleu": ..., "chrf": ...}``.
 
-    ``macro`` is the mean over directions, None where there is only one, or one with too few rows to be tested.
+    ``macro`` is the mean over directions, None where there is only one; without p where one has too few rows for it.
     ``overall`` pools the rows of all directions, so that large test sets weigh more; None where they are scored with
     different tokenisers.
     """
@@ -203,9 +203,7 @@ def compare_rows(
             for kind in TRANSLATION_METRICS
         }
         overall = _compare_counts(pooled, _metrics(next(iter(groups)), lowercase), n_samples)
-    macro = None
-    if min(rows.values()) >= LEAST_ROWS:
-        macro = _compare_means(counts, _strata(sides), pairs, lowercase, n_samples)
+    macro = _compare_means(counts, _strata(sides), pairs, lowercase, n_samples)
     return Comparison(name_a, name_b, rows, _corrected(pairs), overall, macro)
 
 
@@ -268,7 +266,10 @@ def _compare_means(
         of = [metrics[kind] for metrics in pairs.values()]
         scores = float(np.mean([metric.a for metric in of])), float(np.mean([metric.b for metric in of]))
         equal = all(np.array_equal(a, b) for a, b in (counts[name][kind] for name in counts))
-        found[kind] = _comparison(scores, drawn, equal, " and ".join(dict.fromkeys(metric.signature for metric in of)))
+        signatures = " and ".join(dict.fromkeys(metric.signature for metric in of))
+        found[kind] = _comparison(scores, drawn, equal, signatures)
+        if any(metric.p is None for metric in of):
+            found[kind] = replace(found[kind], p=None)
     return found
 
 
@@ -300,18 +301,13 @@ def check_aligned(rows_a: Mapping[str, Record], rows_b: Mapping[str, Record], na
     for here, there, name, other in ((rows_a, rows_b, name_a, name_b), (rows_b, rows_a, name_b, name_a)):
         missing = [row_id for row_id in here if row_id not in there]
         if missing:
-            raise ComparisonError(f"{len(missing)} rows of {name} are missing in {other}: {_ids(missing)}")
+            raise ComparisonError(f"{len(missing)} rows of {name} are missing in {other}: {some(missing)}")
     for field in ("reference", "source_language", "target_language"):
         differing = [row_id for row_id in rows_a if rows_a[row_id][field] != rows_b[row_id][field]]
         if differing:
             raise ComparisonError(
-                f"{name_a} and {name_b} differ in the {field} of {len(differing)} rows: {_ids(differing)}"
+                f"{name_a} and {name_b} differ in the {field} of {len(differing)} rows: {some(differing)}"
             )
-
-
-def _ids(ids: Iterable[str]) -> str:
-    ids = list(ids)
-    return ", ".join(ids[:NAMED_IDS]) + (f" and {len(ids) - NAMED_IDS} more" if len(ids) > NAMED_IDS else "")
 
 
 def evaluations(folder: str | Path) -> list[Path]:

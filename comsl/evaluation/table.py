@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from comsl.evaluation import LOOKUP
-from comsl.evaluation.metrics import INTO_ENGLISH
-from comsl.evaluation.notes import coverage, footnotes, summary
-from comsl.evaluation.published import Published, PublishedSystem, load_published, side
+from comsl.evaluation.metrics import INTO_ENGLISH, bleu_tokenizer
+from comsl.evaluation.notes import coverage, footnotes, some, summary
+from comsl.evaluation.published import Published, PublishedSystem, covost_test_rows, load_published, side
 from comsl.evaluation.records import TABLE, read_scores
 from comsl.files import write_atomically
 from comsl.languages import COVOST_TARGETS, LANGUAGES, LEVELS
@@ -231,10 +231,7 @@ def _language_notes(scores: Scores, names: Sequence[str], means: Mapping[str, An
     if len(names) > 1 and any(group in means for group in LEVELS):
         notes.append("high, mid, low: resource levels of CoVoST 2's source languages, as in the ComSL paper")
     if scores["systems"]:
-        notes.append(
-            "BLEU: of detokenised text with its case (unless the signature says case:lc), 13a tokens; of Chinese and "
-            "Japanese by character, as the CoVoST 2 paper does (Wang et al. 2020, section 4.1)"
-        )
+        notes.append(f"BLEU: scored as in the CoVoST 2 paper (Wang et al. 2020, section 4.1), {_tokens(scores)}")
     if scores["transcription"] and scores["systems"]:
         notes.append("WER: of all rows of the source language; CER where it is written without spaces")
     unknown = {name: found["rows_without_duration"] for name, found in scores["training"].items() if name in names}
@@ -242,6 +239,19 @@ def _language_notes(scores: Scores, names: Sequence[str], means: Mapping[str, An
         f"train h of {name}: {rows} rows of unknown length are not in it" for name, rows in unknown.items() if rows
     ]
     return notes
+
+
+def _tokens(scores: Scores) -> str:
+    """What BLEU's n-grams are of, as its signatures say."""
+    case = "without case, which the paper keeps" if scores["lowercase"] else "with case"
+    pairs = [name for result in scores["systems"].values() for name in result["pairs"]]
+    spaceless = [
+        LANGUAGES[code].name
+        for code in dict.fromkeys(name.split("-")[1] for name in pairs)
+        if bleu_tokenizer(code) == "char"
+    ]
+    characters = f", into {' and '.join(spaceless)} by character" if spaceless else ""
+    return f"on detokenised text {case}{characters}"
 
 
 def with_interval(metric: Mapping[str, Any]) -> str:
@@ -255,7 +265,7 @@ def with_interval(metric: Mapping[str, Any]) -> str:
 def _published_sheets(scores: Scores, names: Sequence[str]) -> list[Sheet]:
     """Published figures beside ours, of test sets that have CoVoST 2's size and only of these."""
     published = load_published()
-    sizes = {name: published.test_size(name) for name in names if scores["systems"]}
+    sizes = {name: covost_test_rows(name) for name in names if scores["systems"]}
     found = []
     for direction, title in (("xx-en", "into English"), ("en-xx", "from English")):
         here = [name for name, size in sizes.items() if size is not None and side(name)[0] == direction]
@@ -269,10 +279,10 @@ def _published_sheets(scores: Scores, names: Sequence[str]) -> list[Sheet]:
         ]
         title = f"Beside published figures on CoVoST 2 {title} (BLEU)"
         if same:
-            notes = [f"not shown, being another test set: {', '.join(others)}"] if others else []
+            notes = [f"not shown, being another test set: {some(others)}"] if others else []
             found.append(_published_sheet(scores, published, direction, same, title, notes))
         else:
-            found.append(Sheet(title, notes=[f"none is comparable: not CoVoST 2's test sets, {', '.join(others)}"]))
+            found.append(Sheet(title, notes=[f"none is comparable: not CoVoST 2's test sets, {some(others)}"]))
     return found
 
 

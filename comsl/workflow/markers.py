@@ -9,7 +9,6 @@ count; of a folder those of the files directly in it, which for a model, a run o
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 import os
@@ -18,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from comsl.files import write_atomically
+from comsl.files import matching, write_atomically
 from comsl.training.recipe import flatten, read_yaml
 from comsl.workflow.plan import PlanError, Step
 
@@ -125,9 +124,7 @@ def _texts(recipe: str) -> Iterator[str]:
 
 def _existing(text: str) -> list[str]:
     """Paths that a text names: itself, or what it matches as a glob."""
-    if os.path.exists(text):
-        return [os.path.normpath(text)]
-    return [os.path.normpath(path) for path in glob.glob(text)] if glob.has_magic(text) else []
+    return [os.path.normpath(path) for path in matching(text) if os.path.exists(path)]
 
 
 def _stamp(path: str) -> list[Any]:

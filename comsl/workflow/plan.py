@@ -141,8 +141,11 @@ def _values(path: Path, tree: Mapping[str, Any], settings: Sequence[str]) -> dic
         raise PlanError(f"{path} needs {', '.join(missing)}: add {words}")
     values = {RECIPE: str(path.parent), **{name: given[name] for name in needed}}
     for name, default in defaults.items():
-        value = given.get(name, default)
-        values[name] = _fill(value, values, f"{path}: variables: {name}") if isinstance(value, str) else value
+        value, where = given.get(name, default), f"{path}: variables: {name}"
+        if isinstance(value, list):
+            values[name] = ["null" if item is None else _fill(str(item), values, where) for item in value]
+        else:
+            values[name] = _fill(value, values, where) if isinstance(value, str) else value
     return values
 
 
@@ -165,7 +168,7 @@ def _fill_words(words: Sequence[str], values: Mapping[str, Any], where: str) -> 
         value = _look_up(alone[1], values, where) if alone else None
         if alone and value is None:
             continue
-        filled += map(str, value) if isinstance(value, list) else [_fill(word, values, where)]
+        filled += value if isinstance(value, list) else [_fill(word, values, where)]
     return tuple(filled)
 
 

@@ -10,6 +10,7 @@ from benchmarks.batches import made_batch
 from benchmarks.flops import Lengths, batch_lengths
 from benchmarks.scale.manifests import STAGES, measure, write_rows
 from benchmarks.scale.prediction import Assumptions, predict
+from benchmarks.scale.recipes import SIZES, stages
 from benchmarks.scale.steps import frames_of
 
 
@@ -50,3 +51,15 @@ def test_a_frozen_speech_encoder_saves_two_thirds_of_itself() -> None:
     first = 2 * 550 * 3 * bands * width  # whose input takes no gradient
     adapter = 2 * frames * 4 * width**2
     assert (tflop["all trained"] - tflop["speech encoder frozen"]) * 1e12 == pytest.approx(2 * layers + first + adapter)
+
+
+def test_the_stages_are_what_their_recipes_say() -> None:
+    """The joint one is the prediction as it stands; the cascade, its pairs but one left out, costs less."""
+    rows = {row["recipe"]: row for row in stages(Assumptions())}
+    assert list(rows) == list(SIZES)
+    joint = predict(Assumptions())
+    assert rows["3-medium"]["hours at 30%"] == pytest.approx(joint["total hours"], rel=0.005)
+    assert rows["3-medium"]["steps"] == pytest.approx(15 * 652_586 / (8 * 2 * 120 / 5.5 / 1.1), abs=1)
+    tflop = {name: row["TFLOP an utterance"] for name, row in rows.items()}
+    assert tflop["1-text"] < tflop["2-speech"] < tflop["cascade"] < tflop["3-medium"] == tflop["4-pseudo"]
+    assert tflop["3-medium"] < tflop["3-large"] < tflop["3-large-v3-nllb"]

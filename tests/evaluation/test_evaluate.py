@@ -13,6 +13,7 @@ import soundfile
 from comsl.data.manifest import write_manifest
 from comsl.errors import ComSLError, UsageError
 from comsl.evaluation import evaluate as module
+from comsl.evaluation import report
 from comsl.evaluation.evaluate import evaluate
 from comsl.evaluation.records import RecordLog, read_records, read_scores, write_json
 from comsl.evaluation.report import footnotes, transcription_lines, translation_lines
@@ -138,6 +139,16 @@ def test_page_is_self_contained_and_shows_text_safely(tmp_path: Path) -> None:
     assert "Worst examples" in page
     assert "Best examples" in page
     assert "she buys three apples" in page
+
+
+def test_examples_of_a_large_set_are_a_share_of_it(
+    manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "MOST_RANKED", 3)
+    evaluate(decoder(), manifest, tmp_path / "out", show=False)
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "by chrF++ of the row. Among 2 rows, one in 2." in page
+    assert [f"<caption>r{n} " in page for n in range(4)] == [True, False, True, False]
 
 
 def test_texts_that_were_cut_at_their_limit_are_counted(
@@ -291,6 +302,30 @@ def test_lookup_floor_and_unseen_references(manifest: Path, tmp_path: Path) -> N
     assert list(systems) == ["direct", "cascade", "text", "lookup"]
     assert systems["direct"]["pairs"]["de-en"]["rows"] == 4
     assert systems["direct"]["unseen"]["pairs"]["de-en"]["rows"] == 2
+    without = evaluate(
+        decoder(), manifest, tmp_path / "no", train_manifest=tmp_path / "train.jsonl", lookup=False, show=False
+    )
+    assert without.scores["systems"] == {name: systems[name] for name in ("direct", "cascade", "text")}
+
+
+def test_hours_of_training_stand_in_the_table(manifest: Path, tmp_path: Path) -> None:
+    row = {"source_language": "de", "target_language": "en", "transcript": DE[1], "translation": EN[1]}
+    seconds = {"a": 3600.0, "b": 1800.0, "c": None}
+    write_manifest([{**row, "id": name, "duration": value} for name, value in seconds.items()], tmp_path / "1.jsonl")
+    write_manifest([{**row, "id": "d", "duration": 180.0}, {**row, "id": "e", "source_language": "fr"},
+                    {**row, "id": "f", "duration": 1.0, "target_language": None}], tmp_path / "2.jsonl")  # fmt: skip
+    training = [tmp_path / "1.jsonl", tmp_path / "2.jsonl"]
+    result = evaluate(decoder(), manifest, tmp_path / "out", ["direct"], train_manifest=training, show=False)
+    assert result.scores["training"] == {
+        "de-en": {"rows": 4, "seconds": 5580.0, "rows_without_duration": 1},
+        "fr-en": {"rows": 1, "seconds": 0.0, "rows_without_duration": 1},
+    }
+    for name in ("table.md", "report.html"):
+        page = (tmp_path / "out" / name).read_text(encoding="utf-8")
+        assert "train h of de-en: 1 rows of unknown length are not in it" in page
+    page = (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
+    assert "\n| de | German | high | 1.6 | 4 | " in page
+    assert "- none is comparable: not CoVoST 2's test sets, de (4 of 13511 rows)\n" in page
 
 
 def test_lookup_stays_within_the_languages(tmp_path: Path) -> None:

@@ -242,7 +242,9 @@ def test_the_mean_of_directions() -> None:
     few = compare_rows(
         rows_of(worse(1), "de fr it es", "en en en en"), rows_of(worse(3), "de fr it es", "en en en en"), "a", "b"
     )
-    assert few.macro is None, "15 rows of each are too few"
+    assert few.macro["bleu"].p is None, "15 rows of each are too few"
+    assert few.macro["bleu"].a == pytest.approx(sum(found["bleu"].a for found in few.pairs.values()) / 4)
+    assert {found["bleu"].p_holm for found in few.pairs.values()} == {None}
     assert few.overall is not None
 
 

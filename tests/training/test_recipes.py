@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 import yaml
+from accelerate import DistributedType
+from accelerate.commands.config.config_args import load_config_from_file
 
+from benchmarks.models import mbart_config, nllb_config, whisper_config
+from comsl.arguments import overrides_of, parse
+from comsl.model.configuration import ComSLConfig
+from comsl.model.modeling import ComSLForConditionalGeneration
 from comsl.objectives import ObjectiveSet
 from comsl.training.configuration import TrainConfiguration, load_configuration
+from comsl.workflow.markers import outputs_of
+from comsl.workflow.plan import load_plan
 
 REPOSITORY = Path(__file__).parents[2]
 OTHERS = ("run.yaml", "fsdp.yaml")
@@ -30,7 +40,7 @@ def read(path: Path) -> TrainConfiguration:
 
 def test_recipes_are_found() -> None:
     folders = {path.parent.relative_to(REPOSITORY).as_posix() for path in RECIPES}
-    assert {"recipes/medium", "recipes/mboshi", "comsl/demo/recipes"} <= folders
+    assert {"recipes/covost2", "recipes/mboshi", "comsl/demo/recipes"} <= folders
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}/{path.name}")
@@ -38,19 +48,64 @@ def test_a_recipe_is_valid(path: Path) -> None:
     assert ObjectiveSet(read(path).objectives).active
 
 
-def test_the_reference_pair_follows_the_paper() -> None:
-    text, speech, joint = (
-        read(REPOSITORY / f"recipes/medium/{name}.yaml") for name in ("1-text", "2-speech", "3-joint")
-    )
+@pytest.mark.parametrize("path", sorted(REPOSITORY.glob("recipes/*/run.yaml")), ids=lambda path: path.parent.name)
+def test_a_workflow_is_valid(path: Path) -> None:
+    """Its words are words of the commands, its overrides keys of the recipes, its page an output of a step."""
+    needs = yaml.safe_load(path.read_text(encoding="utf-8")).get("needs") or {}
+    plan = load_plan(path.parent, [f"{name}=somewhere" for name in needs])
+    assert plan.page is not None
+    assert str(plan.page.parent) in outputs_of(plan.steps[-1]) + outputs_of(plan.steps[-2])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["size=large", "speech=openai/whisper-large", "launch=recipes/covost2/fsdp.yaml"],
+        ["size=large-v3-nllb", "teacher=[]", "again_with=[--teacher, null, --lora.rank, 32]"],
+    ],
+)
+def test_sizes_of_the_workflow(settings: list[str]) -> None:
+    folder = REPOSITORY / "recipes" / "covost2"
+    steps = {step.name: step for step in load_plan(folder, ["covost=a", "common_voice=b", *settings]).steps}
+    for name in ("joint", "again"):
+        arguments = parse(list(steps[name].words))
+        configuration = load_configuration(arguments.recipe, overrides_of(arguments))
+        assert (configuration.teacher is None) == (configuration.lora is not None) == ("teacher=[]" in settings)
+    assert steps["joint"].accelerate == ("recipes/covost2/fsdp.yaml" if "size=large" in settings else None)
+
+
+def test_accelerate_knows_the_configuration_of_fsdp() -> None:
+    kept = load_config_from_file(str(REPOSITORY / "recipes" / "covost2" / "fsdp.yaml"))
+    assert kept.distributed_type == DistributedType.FSDP
+    assert (kept.fsdp_config["fsdp_version"], kept.fsdp_config["fsdp_state_dict_type"]) == (2, "SHARDED_STATE_DICT")
+
+
+def covost2(*names: str) -> list[TrainConfiguration]:
+    return [read(REPOSITORY / f"recipes/covost2/{name}.yaml") for name in names]
+
+
+def test_the_stages_before_the_joint_one() -> None:
+    text, speech = covost2("1-text", "2-speech")
     assert (text.optimizer.learning_rate, text.training.epochs, text.dropout) == (2e-5, 5, 0.3)
-    assert speech.optimizer.learning_rate == 5e-8
+    assert ObjectiveSet(speech.objectives).reads.ctc
+    assert speech.compose.ctc_vocabulary == "auto"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("size", ["medium", "large", "large-v3-nllb"])
+def test_the_joint_stage_follows_the_paper(size: str) -> None:
+    (joint,) = covost2(f"3-{size}")
     optimizer = joint.optimizer
-    assert (optimizer.learning_rate, optimizer.end_learning_rate, optimizer.power) == (2e-5, 1e-7, 2)
+    rates = {"large-v3-nllb": (2e-4, 1e-6)}.get(size, (2e-5, 1e-7))  # ours, where LoRA learns
+    assert (optimizer.learning_rate, optimizer.end_learning_rate, optimizer.power) == (*rates, 2)
     assert (optimizer.schedule, optimizer.warmup_steps, optimizer.weight_decay) == ("polynomial", 5000, 0.1)
     assert (optimizer.betas, optimizer.eps) == ((0.9, 0.98), 1e-6)
     assert joint.training.epochs * joint.freeze_speech_encoder == pytest.approx(5, abs=0.01)
+    # The same step at every size.
+    assert joint.data.max_batch_seconds * joint.training.gradient_accumulation_steps == 240
     assert ObjectiveSet(joint.objectives).needs_teacher
-    assert joint.teacher == joint.compose.text == "runs/medium/1-text"  # type: ignore[union-attr]
+    text = joint.compose.text  # type: ignore[union-attr]
+    assert joint.teacher == (None if size == "large-v3-nllb" else text)
+    assert str(text).endswith("/text")
     weights = {name: settings.get("weight") for name, settings in joint.objectives.items()}
     third = pytest.approx(0.1 / 3, rel=2e-3)
     assert weights == {
@@ -62,3 +117,59 @@ def test_the_reference_pair_follows_the_paper() -> None:
         "stm": third,
         "erm": pytest.approx(0.1 * 0.2),
     }
+
+
+def test_what_goes_on_from_the_joint_stage() -> None:
+    joint, pseudo, cascade = covost2("3-medium", "4-pseudo", "cascade")
+    assert pseudo.objectives == joint.objectives
+    assert pseudo.teacher == joint.teacher
+    assert pseudo.data.train == ["data/covost2/*_en/train.jsonl", "data/pseudo/*_en/train.jsonl"]
+    assert pseudo.model == "runs/covost2/joint"
+    assert list(cascade.objectives) == ["asr"]
+    assert cascade.compose == joint.compose
+
+
+# ------------------------------------------------------------------------------------------------------------- sizes
+
+
+def parameters_of_whisper(width: int, mels: int) -> int:
+    """Of the encoder of Whisper large: 32 layers, keys without a bias."""
+    layer = 4 * width * width + 3 * width + 2 * 4 * width * width + 5 * width + 4 * width
+    return 3 * mels * width + width + 3 * width * width + width + 1500 * width + 32 * layer + 2 * width
+
+
+def parameters_of_transformer(layers: int, width: int, inner: int, vocabulary: int, positions: int, norms: int) -> int:
+    """Encoder and decoder of so many layers each, output tied to the embedding; ``norms`` of each stack beside them."""
+    attention, ffn, norm = 4 * (width * width + width), 2 * width * inner + inner + width, 2 * width
+    both = layers * (attention + ffn + 2 * norm) + layers * (2 * attention + ffn + 3 * norm)
+    return both + vocabulary * width + 2 * positions * width + 2 * norms * norm
+
+
+@pytest.mark.parametrize(
+    ("speech", "text", "speech_parameters", "text_parameters"),
+    [
+        # mBART has 1024 + 2 learned positions and a norm behind the embedding; NLLB computes its positions.
+        ("large", mbart_config("medium"), parameters_of_whisper(1280, 80), (12, 1024, 4096, 250056, 1026, 2)),
+        ("large-v3", nllb_config(), parameters_of_whisper(1280, 128), (24, 1024, 8192, 256207, 0, 1)),
+    ],
+    ids=["3-large", "3-large-v3-nllb"],
+)
+def test_large_models_have_their_published_size(
+    speech: str, text: Any, speech_parameters: int, text_parameters: tuple[int, ...]
+) -> None:
+    config = ComSLConfig(speech_config=whisper_config(speech), text_config=text)
+    with torch.device("meta"):
+        model = ComSLForConditionalGeneration(config)
+
+    def count(module: torch.nn.Module) -> int:
+        return sum(parameter.numel() for parameter in module.parameters())
+
+    assert model.speech_encoder.encoder.conv1.in_channels == (128 if speech == "large-v3" else 80)
+    assert count(model.speech_encoder) == speech_parameters
+    assert count(model.text_model) == parameters_of_transformer(*text_parameters)
+    d, e = 1280, 1024
+    ffns, convolutions = 8 * d * d + 5 * d + 8 * e * e + 5 * e, 3 * d * 2 * e + 2 * e + 3 * e * 2 * e + 2 * e
+    assert count(model.adapter) == ffns + convolutions + 2 * d * 2 + 2 * e * 2 - 2 * (d + e)
+    assert count(model) == count(model.speech_encoder) + count(model.text_model) + count(model.adapter)
+    billions = {"large": 1.3, "large-v3": 2.0}[speech]  # 1.3: METHOD, section 1
+    assert count(model) / 1e9 == pytest.approx(billions, abs=0.06)

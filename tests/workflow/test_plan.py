@@ -19,6 +19,7 @@ variables:
   out: runs
   data: ${out}/data
   languages: [fr, de]
+  more: [--ctc-characters, "${out}/characters", --seed, 1]
   launch: null
   gpus: 1
 records: ${out}/run
@@ -26,7 +27,7 @@ steps:
   - name: prepare
     comsl: prepare mboshi --root ${corpus} --out ${data}
   - name: compose
-    comsl: compose --speech s --text t --languages ${languages} --out '${out}/the parts'
+    comsl: compose --speech s --text t --languages ${languages} ${more} --out '${out}/the parts'
   - name: train
     comsl: [train, "${recipe}/joint.yaml", --output_dir, "${out}/joint"]
     processes: ${gpus}
@@ -45,7 +46,9 @@ def write(folder: Path, text: str = PLAN, recipe: str = RECIPE) -> Path:
 def test_variables_are_filled_in(tmp_path: Path) -> None:
     plan = load_plan(write(tmp_path), ["corpus=my corpus", "out=elsewhere", "gpus=8", "launch=fsdp.yaml"])
     prepare = ("prepare", "mboshi", "--root", "my corpus", "--out", "elsewhere/data")
-    compose = ("compose", "--speech", "s", "--text", "t", "--languages", "fr", "de", "--out", "elsewhere/the parts")
+    more = ("--ctc-characters", "elsewhere/characters", "--seed", "1")
+    parts = ("--speech", "s", "--text", "t")
+    compose = ("compose", *parts, "--languages", "fr", "de", *more, "--out", "elsewhere/the parts")
     train = ("train", f"{tmp_path}/joint.yaml", "--output_dir", "elsewhere/joint")
     assert plan.steps == (
         Step("prepare", prepare),
@@ -56,7 +59,7 @@ def test_variables_are_filled_in(tmp_path: Path) -> None:
 
 
 def test_what_is_not_set_is_the_default(tmp_path: Path) -> None:
-    plan = load_plan(write(tmp_path), ["corpus=c", "languages=[cy]"])
+    plan = load_plan(write(tmp_path), ["corpus=c", "languages=[cy]", "more=null"])
     assert plan.steps[1].words[5:8] == ("--languages", "cy", "--out")
     assert (plan.steps[2].processes, plan.steps[2].accelerate) == (1, None)
 

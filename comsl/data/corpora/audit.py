@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from comsl.data.corpora.clips import Clip
 from comsl.data.jsonl import jsonl_line
+from comsl.errors import UsageError
 
 NOT_IN_RELEASE = "not-in-release"
 
@@ -46,6 +47,15 @@ class Limits:
     """Seconds; Whisper's encoder reads no more."""
     outlier_score: float = 6.0
     """Robust standard deviations from the expected duration (see ``DurationFit``)."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_duration < self.max_duration:
+            raise UsageError(
+                f"durations from {self.min_duration:g} to {self.max_duration:g} s leave no clip; the smaller number is"
+                " --min-duration"
+            )
+        if not self.outlier_score > 0:
+            raise UsageError(f"an outlier score of {self.outlier_score:g} makes every clip one; it has to be positive")
 
 
 class Row(NamedTuple):

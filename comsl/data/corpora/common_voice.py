@@ -86,6 +86,12 @@ def read_utterances(table: Path) -> Iterator[Utterance]:
         raise CorpusError(f"{table}: no such file; name the folder of a Common Voice release") from None
 
 
+def check_root(root: Path) -> None:
+    """Raise CorpusError for what is no folder at all."""
+    if not root.is_dir():
+        raise CorpusError(f"{root}: is not a directory; name the folder that Common Voice lies in")
+
+
 def find(root: Path, language: str) -> Source:
     """Where the release has a language.
 
@@ -96,8 +102,7 @@ def find(root: Path, language: str) -> Source:
     Raises:
         CorpusError: it has it nowhere, or in two places.
     """
-    if not root.is_dir():
-        raise CorpusError(f"{root}: is not a directory; name the folder that Common Voice lies in")
+    check_root(root)
     names = sorted({get_language(language).common_voice, language})
     if (root / VALIDATED).is_file():
         return Source(language, root)

@@ -73,7 +73,7 @@ def test_what_has_changed_is_done_again(corpus: Path, decoded: list[str]) -> Non
     assert decoded == ["clip_1.mp3", "clip_2.mp3", "clip_1.mp3"]  # the missing one was looked for again
     write_translations(corpus / "covost", "fr_en", TRANSLATIONS[:-1])
     assert prepare(corpus / "covost", corpus, out, ["fr"], partial=True).losses == 0
-    limits = Limits(max_duration=0.1)
+    limits = Limits(max_duration=0.2)
     assert prepare(corpus / "covost", corpus, out, ["fr"], limits=limits, partial=True).losses == 6
     assert len(decoded) == 3
     (out / "fr_en" / "dev.jsonl").unlink()
@@ -175,6 +175,10 @@ def test_command(corpus: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(corpus, "--languages", "fr") == 0
     assert run(corpus, "--languages", "fr", "--strict", "--partial") == 1
     assert complaints(capfd)[0].startswith("--strict: 1 rows are lost or fail")
+    # A pair that cannot be prepared any more is not on the page with what it was.
+    write_translations(corpus / "covost", "fr_en", [])
+    assert run(corpus, "--languages", "fr") == 1
+    assert "| fr_en |" not in (corpus / "out" / "audit-xx-en.md").read_text()
     write_translations(corpus / "covost", "fr_en", TRANSLATIONS[:-1])
     assert run(corpus, "--languages", "fr", "--strict") == 1  # there are more rows in the published corpus
     assert run(corpus, "--languages", "fr", "--strict", "--partial") == 0
@@ -187,13 +191,15 @@ def test_wrong_folders_and_languages(corpus: Path, capfd: pytest.CaptureFixture[
     assert run(corpus, "--languages", "fr", root=corpus / "covost") == 1
     assert run(corpus, "--languages", "sw") == 2
     assert run(corpus, "--languages", "es", "--direction", "en-xx") == 2
+    assert run(corpus, "--languages", "fr", "--min-duration", "5", "--max-duration", "2") == 2
     lines = complaints(capfd)
-    assert lines[0] == f"fr_en: {corpus}/none: is not a directory; name the folder that CoVoST 2's TSV files lie in"
+    assert lines[0] == f"{corpus}/none: is not a directory; name the folder that CoVoST 2's TSV files lie in"
     assert lines[1].startswith(f"fr_en: {corpus / RELEASE}: no covost_v2.fr_en.tsv or covost_v2.fr_en.tsv.tar.gz in it")
-    assert lines[2] == f"fr_en: {corpus}/none: is not a directory; name the folder that Common Voice lies in"
+    assert lines[2] == f"{corpus}/none: is not a directory; name the folder that Common Voice lies in"
     assert lines[3].startswith(f"fr_en: {corpus}/covost: no fr/validated.tsv, ")
     assert lines[4].startswith("language sw: CoVoST 2 has no sw in the direction xx-en; it has fr de es ca fa")
     assert lines[5].startswith("language es: CoVoST 2 has no es in the direction en-xx; it has de ca zh")
+    assert lines[6].startswith("durations from 5 to 2 s leave no clip")
     assert not list((corpus / "out").rglob("*_en"))
 
 

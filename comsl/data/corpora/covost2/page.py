@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from comsl.data.corpora.audit import LOSSES, OUTLIER, Limits
+from comsl.data.corpora.audit import LOSSES, NOT_IN_RELEASE, OUTLIER, Limits
 from comsl.data.corpora.covost2.published import RELEASE, published_size
 from comsl.files import replacing, write_atomically
 from comsl.languages import get_language
@@ -23,13 +23,8 @@ _EXAMPLES = 3
 
 def write_audit(
     out: Path, direction: str, audits: Audits, errors: Sequence[str], limits: Limits, partial: bool
-) -> tuple[Path, int]:
-    """Write ``failed-<direction>.jsonl``, ``audit-<direction>.json`` and ``.md``.
-
-    Returns:
-        The page, and how many rows are lost or fail (rows that the published corpus has beyond those found included,
-        unless ``partial``).
-    """
+) -> Path:
+    """Write ``failed-<direction>.jsonl``, ``audit-<direction>.json`` and ``.md``; returns the last, the page."""
     failed = out / f"failed-{direction}.jsonl"
     with replacing(failed) as temporary, temporary.open("wb") as whole:
         for pair in audits:
@@ -37,8 +32,7 @@ def write_audit(
                 shutil.copyfileobj(part, whole)
     for audit in audits.values():
         _add_published(audit)
-    lost = sum(sum(counts["losses"].values()) for _, _, counts in _splits(audits))
-    short = 0 if partial else sum(_short(counts) for _, _, counts in _splits(audits))
+    lost, short = losses(audits, partial)
     summary = {
         "direction": direction,
         "limits": asdict(limits),
@@ -51,7 +45,17 @@ def write_audit(
     write_atomically(out / f"audit-{direction}.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
     page = out / f"audit-{direction}.md"
     write_atomically(page, "\n".join(_page(summary, _examples(failed))) + "\n")
-    return page, lost + short
+    return page
+
+
+def losses(audits: Audits, partial: bool) -> tuple[int, int]:
+    """Rows that are lost or fail; and, unless ``partial``, rows of the published corpus that were not found at all."""
+    lost = short = 0
+    for _, _, counts in _splits(audits):
+        lost += sum(counts["losses"].values())
+        if not partial:
+            short += max(0, counts["published_rows"] - counts["rows"] - counts["losses"].get(NOT_IN_RELEASE, 0))
+    return lost, short
 
 
 def _splits(audits: Audits) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -64,11 +68,6 @@ def _add_published(audit: dict[str, Any]) -> None:
     for split, counts in audit["splits"].items():
         size = published_size(audit["source_language"], audit["target_language"], split)
         counts["published_rows"], counts["published_hours"] = size.rows, size.hours
-
-
-def _short(counts: dict[str, Any]) -> int:
-    """Rows that the published split has beyond what was found, other than those that are counted as losses already."""
-    return max(0, counts["published_rows"] - counts["rows"] - counts["losses"].get("not-in-release", 0))
 
 
 def _examples(failed: Path) -> dict[tuple[str, str], list[dict[str, Any]]]:

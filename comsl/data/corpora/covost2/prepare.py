@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,12 +23,13 @@ from comsl.data.corpora.common_voice import (
     CLIPS,
     VALIDATED,
     Source,
+    check_root,
     find,
     read_utterances,
     stamp,
     unpack,
 )
-from comsl.data.corpora.covost2.page import write_audit
+from comsl.data.corpora.covost2.page import losses, write_audit
 from comsl.data.corpora.covost2.published import RELEASE, SPLITS
 from comsl.data.corpora.covost2.splits import DIRECTIONS, SPLIT_OF_MARK, Joined, Translations, find_translations, join
 from comsl.data.errors import CorpusError
@@ -50,7 +51,8 @@ class Result:
 
     page: Path
     losses: int
-    """Rows that are lost, or in test fail; and, unless ``partial``, what the published corpus has beyond all these."""
+    """Rows of what was asked for that are lost, or in test fail; and, unless ``partial``, those that the published
+    corpus has beyond all these."""
     errors: list[str] = field(default_factory=list)
     """One line for each pair that could not be prepared."""
 
@@ -96,16 +98,20 @@ def prepare(
     """
     pairs = _pairs(languages, direction)
     job = Job(Path(covost), Path(common_voice), Path(out), limits or Limits(), workers or processors())
+    check_root(job.common_voice)
+    if not job.covost.is_dir():
+        raise CorpusError(f"{job.covost}: is not a directory; name the folder that CoVoST 2's TSV files lie in")
     job.out.mkdir(parents=True, exist_ok=True)
-    errors = []
+    failed: dict[str, ComSLError] = {}
     for source in dict.fromkeys(source for source, _ in pairs):
-        targets = [target for known, target in pairs if known == source]
-        for pair, error in _prepare_source(job, source, targets):
-            errors.append(f"{pair}: {error}")
-    audits = {pair: read_audit(job.out / pair) for pair in map("_".join, DIRECTIONS[direction])}
+        failed |= _prepare_source(job, source, [target for known, target in pairs if known == source])
+    errors = [f"{pair}: {error}" for pair, error in failed.items()]
+    # The page has all that lies there, from earlier runs over other languages too.
+    audits = {pair: read_audit(job.out / pair) for pair in map("_".join, DIRECTIONS[direction]) if pair not in failed}
     present = {pair: audit for pair, audit in audits.items() if audit is not None}
-    page, losses = write_audit(job.out, direction, present, errors, job.limits, partial)
-    return Result(page, losses, errors)
+    page = write_audit(job.out, direction, present, errors, job.limits, partial)
+    asked = {pair: present[pair] for pair in map("_".join, pairs) if pair in present}
+    return Result(page, sum(losses(asked, partial)), errors)
 
 
 def _pairs(languages: Sequence[str] | None, direction: str) -> list[tuple[str, str]]:
@@ -129,8 +135,9 @@ def _pairs(languages: Sequence[str] | None, direction: str) -> list[tuple[str, s
 # -------------------------------------------------------------------------------------------------- a source language
 
 
-def _prepare_source(job: Job, source: str, targets: Sequence[str]) -> Iterator[tuple[str, ComSLError]]:
-    """Prepare a language's pairs; yields those that could not be, and why."""
+def _prepare_source(job: Job, source: str, targets: Sequence[str]) -> dict[str, ComSLError]:
+    """Prepare a language's pairs; returns those that could not be, and why."""
+    failed: dict[str, ComSLError] = {}
     todo: dict[str, Path] = {}
     wanted: dict[str, None] = {}
     release: Source | None = None
@@ -143,21 +150,21 @@ def _prepare_source(job: Job, source: str, targets: Sequence[str]) -> Iterator[t
                 wanted.update(dict.fromkeys(Translations.read(file).clips))
                 todo[target] = file
         except ComSLError as error:
-            yield pair, error
+            failed[pair] = error
     if not todo or release is None:
-        return
+        return failed
     try:
         folder = unpack(release, wanted, job.out / CLIPS)
         stamp_now = {target: _stamp(job, release, file) for target, file in todo.items()}
         checked = _check(job, source, folder, wanted)
     except ComSLError as error:
-        yield from ((f"{source}_{target}", error) for target in todo)
-        return
+        return failed | {f"{source}_{target}": error for target in todo}
     for target, file in todo.items():
         try:
             _prepare_pair(job, source, target, Translations.read(file), folder, checked, stamp_now[target])
         except ComSLError as error:
-            yield f"{source}_{target}", error
+            failed[f"{source}_{target}"] = error
+    return failed
 
 
 def _check(job: Job, source: str, folder: Path, wanted: Collection[str]) -> dict[str, Clip]:

@@ -46,8 +46,6 @@ def find_translations(root: Path, source: str, target: str) -> Path:
     Raises:
         CorpusError: it is not there.
     """
-    if not root.is_dir():
-        raise CorpusError(f"{root}: is not a directory; name the folder that CoVoST 2's TSV files lie in")
     name = f"covost_v2.{get_language(source).common_voice}_{get_language(target).common_voice}.tsv"
     for pattern in (name, f"{name}.tar.gz", f"*/{name}", f"*/{name}.tar.gz"):
         for path in sorted(root.glob(pattern)):
