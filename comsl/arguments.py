@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from comsl import __version__
+from comsl.commands.calibrate import add_calibrate
 from comsl.commands.common import Command
 from comsl.commands.common import positive as _positive
+from comsl.commands.decoding import add_decoding, add_modes
 from comsl.commands.prepare import add_prepare
+from comsl.commands.translate import add_translate
 from comsl.demo import PARTS
 from comsl.evaluation import SYSTEMS
-from comsl.inference import PRECISIONS, TASKS
-from comsl.inference.subtitles import WRITERS
+from comsl.inference import TASKS
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -41,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
             allow_abbrev=False,
         )
 
-    _add_translate(command)
+    add_translate(command)
     _add_compose(command)
     _add_trim(command)
     add_prepare(command)
@@ -52,6 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_demo(command)
     _add_run(command)
     _add_pseudo_label(command)
+    add_calibrate(command)
     return parser
 
 
@@ -80,18 +83,6 @@ class _ListKeys(argparse.Action):
         parser.exit()
 
 
-def _add_decoding(parser: argparse.ArgumentParser, on_a_gpu: str) -> None:
-    parser.add_argument("--beam", type=_positive, default=5, metavar="N", help="beam size; 1 is greedy (default 5)")
-    parser.add_argument("--batch-size", type=_positive, default=8, metavar="N", help="utterances at once (default 8)")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
-    parser.add_argument(
-        "--precision",
-        choices=PRECISIONS,
-        help="what to compute in; int8 and bfloat16 are faster, smaller and less exact (default: float32 on the CPU, "
-        f"{on_a_gpu} on a GPU)",
-    )
-
-
 def _add_scoring(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--train-manifest",
@@ -108,31 +99,6 @@ def _add_scoring(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--lowercase", action="store_true", help="score translations without case")
     parser.add_argument("--normaliser", default="basic", metavar="NAME", help="of transcripts (default basic)")
-
-
-def _add_translate(command: Command) -> None:
-    parser = command(
-        "translate",
-        "translate or transcribe audio files of any length",
-        "comsl translate clip.mp3 --source de",
-        "comsl translate talk.mp4 --source fr --format srt --output talk.srt",
-        "comsl translate clips/ 'more/*.m4a' --source fr --format tsv > clips.tsv",
-        "comsl translate films/ --source fr --format vtt --output subtitles/",
-        "cat clip.wav | comsl translate - --source es --task both --format json",
-    )
-    parser.add_argument("inputs", nargs="+", metavar="FILE", help="files, directories, globs; - reads audio from stdin")
-    parser.add_argument("--source", required=True, metavar="LANG", help="language spoken, e.g. de")
-    parser.add_argument("--target", default="en", metavar="LANG", help="language to translate into (default en)")
-    parser.add_argument("--task", choices=TASKS, default="translate", help="what to write (default translate)")
-    parser.add_argument("--format", choices=tuple(WRITERS), default="text", help="of the output (default text)")
-    parser.add_argument("--model", metavar="DIR", help="a ComSL model (default: the small one that ships)")
-    parser.add_argument(
-        "--output",
-        metavar="PATH",
-        help="file to write (default stdout); with srt and vtt also a directory (it exists, or ends with /) for one "
-        "file an input, named after it",
-    )
-    _add_decoding(parser, "half precision")
 
 
 def _add_compose(command: Command) -> None:
@@ -229,8 +195,9 @@ def _add_evaluate(command: Command) -> None:
         "--systems",
         nargs="+",
         choices=SYSTEMS,
-        help="direct: speech to translation; cascade: transcript, then its translation; "
-        "text: translation of the reference transcript, the upper bound (default: all that the task has work for)",
+        help="direct: speech to translation; cascade: transcript, then its translation; mixed: from the transcript and "
+        "the speech together; pooled: the best of these three, told by how they agree; text: translation of the "
+        "reference transcript, the upper bound (default: direct, cascade and text, if the task has work for them)",
     )
     parser.add_argument("--cascade-asr", metavar="DIR", help="model that transcribes in the cascade (default: --model)")
     parser.add_argument("--cascade-mt", metavar="DIR", help="model that translates in the cascade (default: --model)")
@@ -241,7 +208,8 @@ def _add_evaluate(command: Command) -> None:
         help="exit code 0 although rows could not be done; they are listed and count as empty all the same",
     )
     _add_scoring(parser)
-    _add_decoding(parser, "as saved")
+    add_decoding(parser, "as saved")
+    add_modes(parser)
 
 
 def _add_score(command: Command) -> None:
@@ -397,4 +365,4 @@ def _add_pseudo_label(command: Command) -> None:
         action="store_true",
         help="only what a language identifier takes for the target language (pip install lingua-language-detector)",
     )
-    _add_decoding(parser, "as saved")
+    add_decoding(parser, "as saved")

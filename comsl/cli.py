@@ -11,16 +11,19 @@ import errno
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from comsl.allocator import keep_freed_memory, limit_kernel_caches
 from comsl.arguments import overrides_of, parse
+from comsl.commands.calibrate import calibrate
 from comsl.commands.common import check_folder as _check_folder
 from comsl.commands.common import complain as _complain
+from comsl.commands.decoding import decoding_options, device
 from comsl.commands.prepare import prepare
+from comsl.commands.translate import translate
 from comsl.errors import ComSLError, UsageError
 
 if TYPE_CHECKING:
@@ -108,86 +111,6 @@ def _compare(arguments: argparse.Namespace) -> int:
     if arguments.out is not None:
         comparison.write(arguments.out)
     return 0
-
-
-def _translate(arguments: argparse.Namespace) -> int:
-    from comsl.inference.inputs import FileError
-    from comsl.inference.segment import MAX_JOINED
-    from comsl.inference.subtitles import TRACKS, WRITERS, write_result
-    from comsl.inference.translate import Translator
-
-    keep_freed_memory()
-    limit_kernel_caches()
-    writer = WRITERS[arguments.format]()
-    tracks = _track_files(arguments, writer.suffix) if arguments.format in TRACKS else None
-    translator = Translator.from_pretrained(arguments.model, _device(arguments), arguments.precision)
-    results = translator.translate(
-        arguments.inputs,
-        arguments.source,
-        arguments.target,
-        arguments.task,
-        batch_size=arguments.batch_size,
-        beam=arguments.beam,
-        max_joined=0.0 if arguments.format in TRACKS else MAX_JOINED,  # subtitles follow the pauses
-        progress=True,
-    )
-    code = 0
-    with ExitStack() as stack:
-        write = stack.enter_context(_output(arguments.output)) if tracks is None else None
-        if write is not None:
-            write(writer.begin())
-        for place, result in enumerate(results):
-            if isinstance(result, FileError):
-                code = 1
-                _complain(result.message)
-            elif result.truncated:
-                cut, segments = sum(part.truncated for part in result.segments), len(result.segments)
-                _complain(f"{result.file}: the text was cut at its token limit in {cut} of {segments} segments")
-            if write is not None:
-                write(write_result(writer, result))
-            elif tracks is not None and not isinstance(result, FileError):
-                with _output(tracks[place]) as write_track:
-                    write_track(writer.begin() + writer.file(result) + writer.end())
-        if write is not None:
-            write(writer.end())
-    return code
-
-
-def _track_files(arguments: argparse.Namespace, suffix: str) -> list[str] | None:
-    """Of a format that holds one recording: the file of each input where --output is a directory, None where there is
-    one input and one output."""
-    from comsl.inference.inputs import expand_inputs, output_names
-
-    inputs = expand_inputs(arguments.inputs)
-    output = arguments.output
-    if output is not None and (os.path.isdir(output) or output.endswith(("/", os.sep))):
-        return [os.path.join(output, name) for name in output_names(inputs, suffix)]
-    if len(inputs) > 1:
-        raise UsageError(
-            f"{len(inputs)} inputs and --format {arguments.format}, which holds one recording: name a directory for one"
-            " file each, for example --output subtitles/"
-        )
-    return None
-
-
-@contextmanager
-def _output(path: str | None) -> Iterator[Callable[[str], None]]:
-    """Where results are written as they come: a file, or whatever stdout is at that moment (a bar may stand in it)."""
-    if path is None:
-        yield lambda text: print(text, end="", flush=True)
-        return
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        file = open(path, "w", encoding="utf-8")  # noqa: SIM115 - closed below; Path would lose a slash at the end
-    except OSError as error:
-        raise ComSLError(f"--output {path}: cannot be written: {error.strerror}") from error
-    with file:
-
-        def write(text: str) -> None:
-            file.write(text)
-            file.flush()
-
-        yield write
 
 
 def _compose(arguments: argparse.Namespace) -> int:
@@ -283,11 +206,10 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         train_manifest=arguments.train_manifest,
         lookup=arguments.lookup,
         task=arguments.task,
-        beam=arguments.beam,
-        batch_size=arguments.batch_size,
+        options=decoding_options(arguments),
         lowercase=arguments.lowercase,
         normaliser=arguments.normaliser,
-        device=_device(arguments),
+        device=device(arguments),
         precision=arguments.precision,
     )
     return _evaluated(result, arguments.allow_failed_rows)
@@ -316,19 +238,6 @@ def _evaluated(result: Evaluation, allow_failed_rows: bool = False) -> int:
         _complain(line)
     print(f"{result.out / 'report.html'}\n{result.out / 'table.md'}")
     return 0 if result.ok or allow_failed_rows else 1
-
-
-def _device(arguments: argparse.Namespace) -> str | None:
-    """The device that was asked for, tried out: a model half way to a device that is not there helps nobody."""
-    if arguments.device is not None:
-        import torch
-
-        try:
-            torch.empty(0, device=arguments.device)
-        except (RuntimeError, AssertionError) as error:
-            raise UsageError(f"--device {arguments.device}: {str(error).splitlines()[0]}") from error
-    device: str | None = arguments.device
-    return device
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -388,7 +297,7 @@ def _pseudo_label(arguments: argparse.Namespace) -> int:
         target=arguments.target,
         options=DecodingOptions(beam=arguments.beam, batch_size=arguments.batch_size),
         filters=filters,
-        device=_device(arguments),
+        device=device(arguments),
         precision=arguments.precision,
     )
     pseudo_label(source, labelling, arguments.out)
@@ -396,7 +305,7 @@ def _pseudo_label(arguments: argparse.Namespace) -> int:
 
 
 HANDLERS: dict[str, Callable[[argparse.Namespace], int]] = {
-    "translate": _translate,
+    "translate": translate,
     "compose": _compose,
     "trim": _trim,
     "prepare": prepare,
@@ -407,4 +316,5 @@ HANDLERS: dict[str, Callable[[argparse.Namespace], int]] = {
     "demo": _demo,
     "run": _run,
     "pseudo-label": _pseudo_label,
+    "calibrate": calibrate,
 }

@@ -21,6 +21,7 @@ import soundfile
 from comsl import __version__, cli
 from comsl.arguments import build_parser, overrides_of
 from comsl.errors import ComSLError, UsageError
+from comsl.inference.decode import DecodingOptions
 
 COMMANDS = (
     "translate",
@@ -236,6 +237,7 @@ class FakeTranslator:
     """Says what it was asked; a file called "broken" cannot be used, one called "endless" ends at its limit."""
 
     asked: dict[str, Any]
+    calibration = None
 
     @classmethod
     def from_pretrained(cls, path: str | None, device: str | None, precision: str | None) -> FakeTranslator:
@@ -274,8 +276,24 @@ def test_translate_writes_results_and_complains_about_the_rest(
     assert captured.err == "comsl: broken: not audio\n"
     assert translator.asked == {
         "path": None, "device": None, "precision": None, "source": "de", "target": "fr", "task": "translate",
-        "beam": 3, "batch_size": 2, "max_joined": 15.0, "progress": True,
+        "beam": 3, "batch_size": 2, "max_joined": 15.0, "progress": True, "mode": "direct", "confidence": False,
+        "decoding": DecodingOptions(beam=3, batch_size=2),
     }  # fmt: skip
+
+
+def test_translate_hands_on_the_modes_and_says_that_there_is_no_calibration(
+    translator: type[FakeTranslator], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = "translate a --source de --mode pooled --mbr 4 --transcript ctc --mixed-memory both --confidence"
+    assert cli.main(words.split()) == 0
+    assert "comsl: the model is not calibrated: agreement without confidence" in capsys.readouterr().err
+    assert (translator.asked["mode"], translator.asked["confidence"]) == ("pooled", True)
+    assert translator.asked["decoding"] == DecodingOptions(mbr=4, transcript="ctc", mixed_memory="both")
+    assert cli.main("translate a --source de --ctc-weight 0.3".split()) == 0
+    assert translator.asked["decoding"] == DecodingOptions(ctc_weight=0.3)
+    assert cli.main("translate a --source de --mbr 6".split()) == 2
+    assert "mbr: 6 candidates are not between 0 and what a beam of 5 finds" in capsys.readouterr().err
+    assert cli.main("translate a --source de --transcript ctc --ctc-weight 0.5".split()) == 2
 
 
 def test_translate_says_what_was_cut_at_its_limit(
@@ -350,6 +368,11 @@ def test_a_device_that_is_not_there_is_wrong_usage(
 ) -> None:
     assert cli.main(["translate", "a", "--source", "de", "--device", "gpu9"]) == 2
     assert "--device gpu9" in capsys.readouterr().err
+
+
+def test_calibrate_names_what_is_no_evaluation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["calibrate", str(tmp_path)]) == 2
+    assert "holds no finished evaluation" in capsys.readouterr().err
 
 
 def test_compose_with_a_new_language_named_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from comsl.errors import ComSLError, UsageError
-from comsl.evaluation import LOOKUP, SYSTEMS
+from comsl.evaluation import LOOKUP, SYSTEMS, USUAL_SYSTEMS
+from comsl.evaluation.calibration import reliability
 from comsl.evaluation.curves import read_curves
 from comsl.evaluation.metrics import BOOTSTRAP_SAMPLES, NORMALISERS
 from comsl.evaluation.outcome import Evaluation, ScoringOptions, add_floor, write_evaluation
@@ -26,8 +28,12 @@ from comsl.evaluation.systems import (
     load_decoder,
 )
 from comsl.inference import TASKS, Precision
+from comsl.inference.confidence import load_calibration
 from comsl.inference.decode import DecodingOptions, Hypothesis
 from comsl.progress import console, track
+
+TRANSLATORS = ("mixed", "pooled", "text")
+"""Systems that have nothing to do where nothing is translated."""
 
 
 def evaluate(
@@ -61,7 +67,8 @@ def evaluate(
         model: directory or hub id of a ComSL model, or a ``Decoder``.
         manifest: one or several; every row counts, in their order.
         out: folder; what an evaluation with other settings left there is overwritten.
-        systems: of "direct", "cascade", "text" (see ``systems``); None: all that the task has work for.
+        systems: of "direct", "cascade", "mixed", "pooled", "text" (see ``systems``); None: "direct", "cascade" and
+            "text", as far as the task has work for them.
         cascade_asr, cascade_mt: models of the cascade's two sides (``cascade_mt`` also makes "text"); None: ``model``.
         train_manifest: adds its hours to the table, the look-up floor, and for every system the scores over the rows
             whose reference does not occur in it.
@@ -104,11 +111,13 @@ def evaluate(
         "decoding": {**asdict(options), "device": decoders.device(), "precision": precision},
         "segmentation": _segmentation(records, {s: log.longest_whole[s] for s in done if s in LISTENERS}),
         "attention": caption,
+        "confidence": _confidence(model, options, records) if decoders.same("cascade_asr", "cascade_mt") else {},
         "curves": read_curves(model) if isinstance(model, str | Path) else {},
     }
     scoring = ScoringOptions(task, lowercase, normaliser, n_bootstrap)
-    same_ears = ["cascade"] if "direct" in done and decoders.same("cascade_asr") else []
-    return write_evaluation(out, records, done, rows, training, scoring, facts, heard_by_another=same_ears, show=show)
+    same_ears = [system for system in done if system in LISTENERS and decoders.same(LISTENERS[system])]
+    heard = same_ears[1:]
+    return write_evaluation(out, records, done, rows, training, scoring, facts, heard_by_another=heard, show=show)
 
 
 class _Decoders:
@@ -133,12 +142,14 @@ class _Decoders:
             self._loaded[str(model)] = load_decoder(model, self._options, self._device, self._precision)
         return self._loaded[str(model)]
 
-    def same(self, role: str) -> bool:
-        """Whether the role is played by the model under evaluation."""
-        model = self._models[role]
+    def same(self, *roles: str) -> bool:
+        """Whether the roles are played by the model under evaluation."""
         main = self._models["model"]
-        paths = isinstance(model, str | Path) and isinstance(main, str | Path)
-        return model is None or model is main or (paths and str(model) == str(main))
+        models = [self._models[role] for role in roles]
+        return all(
+            model is None or model is main or (isinstance(model, str | Path) and str(model) == str(main))
+            for model in models
+        )
 
     def device(self) -> str | None:
         devices = {str(model.model.device) for model in self._loaded.values() if hasattr(model, "model")}
@@ -190,6 +201,19 @@ def _segmentation(records: Sequence[Record], longest_whole: dict[str, float]) ->
     return found
 
 
+def _confidence(model: str | Path | Decoder, options: DecodingOptions, records: Sequence[Record]) -> dict[str, Any]:
+    """How reliable the confidences of a calibrated model are on these rows; nothing where none can be told."""
+    calibration = load_calibration(model) if isinstance(model, str | Path) else None
+    if calibration is None:
+        return {}
+    try:
+        calibration.check(options)
+    except UsageError as error:
+        console.print(f"no table of confidences: {error}", markup=False)
+        return {}
+    return reliability(records, calibration)
+
+
 def _draw_attention(decoders: _Decoders, records: Sequence[Record], rows: ManifestRows, out: Path) -> str | None:
     """A picture of one direct translation (decoded whole, of moderate length); its caption, or None for no picture."""
     (out / ATTENTION).unlink(missing_ok=True)
@@ -222,11 +246,12 @@ def _systems(systems: Sequence[str] | None, task: str, normaliser: str) -> list[
         for name in given:
             if name not in known:
                 raise UsageError(f"unknown {kind} {name!r}: known are {', '.join(known)}")
-    possible = [system for system in SYSTEMS if system != "text" or task != "transcribe"]
+    possible = [system for system in SYSTEMS if task != "transcribe" or system not in TRANSLATORS]
     if systems is None:
-        return possible
+        return [system for system in possible if system in USUAL_SYSTEMS]
     if not systems:
         raise UsageError(f"no system to evaluate: choose of {', '.join(possible)}")
     if not set(systems) <= set(possible):
-        raise UsageError("the system text only translates: leave it out, or evaluate the task translate or both")
+        named = " and ".join(system for system in TRANSLATORS if system in systems)
+        raise UsageError(f"the system {named} only translates: leave it out, or evaluate the task translate or both")
     return [system for system in possible if system in systems]

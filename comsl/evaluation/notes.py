@@ -8,6 +8,8 @@ from typing import Any
 from comsl.evaluation import LOOKUP
 
 MOST_NAMED = 6
+USUAL = {"mbr": 0, "transcript": "decoder", "ctc_weight": 0.0, "mixed_memory": "speech"}
+"""Settings of decoding that are only named where they are others."""
 SHOWN = 5
 
 
@@ -46,6 +48,11 @@ def footnotes(scores: dict[str, Any]) -> list[str]:
         if missing:
             notes.append(f"{LOOKUP}: no floor for {', '.join(missing)}, of which the training rows have none")
     notes += _segmentation_notes(scores["segmentation"])
+    if scores.get("confidence"):
+        notes.append(
+            "confidence: the chrF that a translation is expected to have, 0 to 1; parts of equal size, from the least "
+            "confident on; error: mean distance of confidence and chrF over the parts"
+        )
     notes.append(f"{_decoding(scores)}; {scores['rows']} rows")
     return notes
 
@@ -55,6 +62,8 @@ def _decoding(scores: dict[str, Any]) -> str:
         files = some(dict.fromkeys(scores["hypotheses"] + scores["transcripts"]))
         return f"decoding: done elsewhere, read from {files}"
     settings = {name: scores["decoding"][name] for name in ("beam", "length_penalty", "max_new_tokens", "device")}
+    # What translations are chosen by, and what they are made from, where it is not as usual.
+    settings |= {name: value for name in USUAL if (value := scores["decoding"].get(name)) != USUAL[name]}
     named = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in settings.items() if value is not None)
     return f"decoding: {named}"
 

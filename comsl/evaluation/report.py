@@ -16,6 +16,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from comsl.evaluation import calibration
 from comsl.evaluation.metrics import sentence_chrf
 from comsl.evaluation.notes import coverage, footnotes, summary
 from comsl.evaluation.records import (
@@ -105,6 +106,7 @@ def render(scores: dict[str, Any]) -> Group:
     for head, lines in (
         (TRANSLATION_HEAD, translation_lines(scores)),
         (TRANSCRIPTION_HEAD, transcription_lines(scores)),
+        (calibration.HEAD, calibration.reliability_lines(scores)),
     ):
         if lines:
             table = Table()
@@ -169,6 +171,7 @@ def html_page(scores: dict[str, Any], records: Sequence[Record], attention: byte
     for title, head, lines in (
         ("Translation, by system", TRANSLATION_HEAD, translation_lines(scores)),
         ("Transcription, by system", TRANSCRIPTION_HEAD, transcription_lines(scores)),
+        ("Confidence", calibration.HEAD, calibration.reliability_lines(scores)),
     ):
         if lines:
             sections.append(f"<h2>{title}</h2>{_html_table(head, _without_repeats(lines))}")

@@ -16,6 +16,7 @@ from comsl.data.manifest import load_manifest
 from comsl.errors import ComSLError, UsageError
 from comsl.evaluation.metrics import pair_name
 from comsl.evaluation.records import Record
+from comsl.inference import MODES
 from comsl.progress import track
 
 Manifest = str | Path | Sequence[str | Path]
@@ -55,7 +56,7 @@ class ManifestRows:
         """UsageError for what no row at all can give: that is a wrong command, not a bad row."""
         # Durations first: looking at the audio itself reads it where the manifest holds it as bytes.
         silent = all(row["duration"] is None for row in self.rows) and not any(self._dataset["audio"])
-        if silent and {"direct", "cascade"} & set(systems):
+        if silent and set(MODES) & set(systems):
             raise UsageError(f"{self.name}: no row has audio; only the system text can be evaluated on it")
         if task != "transcribe" and all(row["translation"] is None for row in self.rows):
             raise UsageError(f"{self.name}: no row has a translation to score against; evaluate the task transcribe")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from comsl.evaluation.rows import Manifest, manifest_paths
 from comsl.inference import Precision
+from comsl.inference.confidence import CALIBRATION
 from comsl.inference.decode import DecodingOptions
 from comsl.provenance import versions
+
+SUFFIXES = (".json", ".safetensors", ".model")
 
 
 def decoding_settings(
@@ -23,23 +25,22 @@ def decoding_settings(
     """All that hypotheses depend on (batches are not among it); None for models that live in memory."""
     if any(model is not None and not isinstance(model, str | Path) for model in models.values()):
         return None
-    decoding = {name: value for name, value in asdict(options).items() if name not in ("batch_size", "batch_seconds")}
     return {
         "models": {role: None if model is None else stamp(model) for role, model in models.items()},
         "manifests": [stamp(path) for path in manifest_paths(manifest)],
         "train_manifests": [stamp(path) for path in manifest_paths(train_manifest)],
         "task": task,
-        "decoding": decoding,
+        "decoding": options.outcome(),
         "precision": precision,
         "versions": versions(),
     }
 
 
 def stamp(path: str | Path) -> list[Any]:
-    """Changes when a file, or a file directly in a folder, does."""
+    """Changes when a file, or a file directly in a folder, does; what was learned of a model's confidence aside."""
     path = Path(path)
     files = (
-        sorted(entry for entry in path.iterdir() if entry.suffix in (".json", ".safetensors", ".model"))
+        sorted(entry for entry in path.iterdir() if entry.suffix in SUFFIXES and entry.name != CALIBRATION)
         if path.is_dir()
         else [path]
     )

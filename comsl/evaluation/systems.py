@@ -2,6 +2,8 @@
 
 direct   speech -> translation, one model
 cascade  speech -> transcript -> translation: the same model twice, or two models
+mixed    speech -> transcript, then [transcript ; speech] -> translation, one model (``comsl.inference.decode``)
+pooled   the translation of these three that is likely to be least wrong, one model
 text     the reference transcript -> translation: the upper bound of a cascade
 lookup   the translation of the most similar training transcript: the floor
 """
@@ -10,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -19,16 +22,22 @@ import torch
 from comsl.data.audio import SAMPLE_RATE
 from comsl.errors import ComSLError
 from comsl.evaluation.records import Record
-from comsl.inference import TASKS, Precision
+from comsl.inference import TASKS, Mode, Precision
 from comsl.inference.clips import Clip, join_texts, longest_clip, prepare_clip
-from comsl.inference.decode import DecodingOptions, Hypothesis, decode_speech_tasks, decode_text
+from comsl.inference.decode import Decoded, DecodingOptions, Hypothesis, check_options, decode_modes, decode_text
 from comsl.inference.precision import load_for_inference
 from comsl.inference.segment import MAX_JOINED, segment
 from comsl.model import load_model
 
-ROLES = {"direct": ("model",), "cascade": ("cascade_asr", "cascade_mt"), "text": ("cascade_mt",)}
+ROLES = {
+    "direct": ("model",),
+    "cascade": ("cascade_asr", "cascade_mt"),
+    "mixed": ("model",),
+    "pooled": ("model",),
+    "text": ("cascade_mt",),
+}
 """The decoders that each system needs."""
-LISTENERS = {"direct": "model", "cascade": "cascade_asr"}
+LISTENERS = {"direct": "model", "cascade": "cascade_asr", "mixed": "model", "pooled": "model"}
 """The decoder that hears the clips, of the systems that hear any."""
 
 Item = TypeVar("Item")
@@ -50,6 +59,11 @@ class Decoder(Protocol):
         self, clips: Sequence[Any], sources: Sequence[str], targets: Sequence[str], tasks: Sequence[str]
     ) -> list[list[Hypothesis]]:
         """Prepared clips -> translations and transcripts (``tasks``: of "translate", "transcribe"), a list a task."""
+
+    def modes(
+        self, clips: Sequence[Any], sources: Sequence[str], targets: Sequence[str], modes: Sequence[Mode]
+    ) -> list[Decoded]:
+        """Prepared clips -> translations in each mode, with the transcripts where one needs them."""
 
     def text(self, texts: Sequence[str], sources: Sequence[str], targets: Sequence[str]) -> list[Hypothesis]:
         """Texts -> translations; "" stays ""."""
@@ -78,6 +92,7 @@ class ModelDecoder:
     """
 
     def __init__(self, model: Any, processor: Any, options: DecodingOptions) -> None:
+        check_options(model, options)
         self.model, self.processor, self.options = model, processor, options
         self.max_duration = longest_clip(model, processor)
         self.longest_whole = min(self.max_duration, MAX_JOINED)
@@ -93,23 +108,45 @@ class ModelDecoder:
     def speech(
         self, clips: Sequence[PreparedClip], sources: Sequence[str], targets: Sequence[str], tasks: Sequence[str]
     ) -> list[list[Hypothesis]]:
+        translated: tuple[Mode, ...] = ("direct",) if "translate" in tasks else ()
+        decoded = self._decode(clips, sources, targets, translated, "transcribe" in tasks)
+        texts = {
+            "transcribe": [row.transcript for row in decoded if row.transcript is not None],
+            "translate": [row.translations["direct"] for row in decoded if row.translations],
+        }
+        return [texts[task] for task in tasks]
+
+    def modes(
+        self, clips: Sequence[PreparedClip], sources: Sequence[str], targets: Sequence[str], modes: Sequence[Mode]
+    ) -> list[Decoded]:
+        return self._decode(clips, sources, targets, modes, False)
+
+    def _decode(
+        self,
+        clips: Sequence[PreparedClip],
+        sources: Sequence[str],
+        targets: Sequence[str],
+        modes: Sequence[Mode],
+        transcribe: bool,
+    ) -> list[Decoded]:
         owners = [row for row, clip in enumerate(clips) for _ in clip.parts]
-        found = decode_speech_tasks(
+        found = decode_modes(
             self.model,
             self.processor,
             [part for clip in clips for part in clip.parts],
             [sources[row] for row in owners],
             [targets[row] for row in owners],
-            tasks,
+            modes,
             self.options,
+            transcribe=transcribe,
         )
+        heard = transcribe or any(mode != "direct" for mode in modes)
         joined = []
-        for task, pieces in zip(tasks, found, strict=True):
-            parts: list[list[Hypothesis]] = [[] for _ in clips]
-            for row, piece in zip(owners, pieces, strict=True):
-                parts[row].append(piece)
-            spoken = sources if task == "transcribe" else targets
-            joined.append([_join(pieces, language) for pieces, language in zip(parts, spoken, strict=True)])
+        for row, (source, target) in enumerate(zip(sources, targets, strict=True)):
+            parts = [part for owner, part in zip(owners, found, strict=True) if owner == row]
+            transcripts = [part.transcript for part in parts if part.transcript is not None]
+            translations = {mode: _join([part.translations[mode] for part in parts], target) for mode in modes}
+            joined.append(Decoded(_join(transcripts, source) if heard else None, translations))
         return joined
 
     def text(self, texts: Sequence[str], sources: Sequence[str], targets: Sequence[str]) -> list[Hypothesis]:
@@ -171,7 +208,13 @@ class SystemRunner:
     def run(self, system: str, rows: Sequence[Record]) -> list[Record]:
         """Records of ``rows`` in their order. Where a row cannot be decoded its record has the reason as ``error`` and
         an empty hypothesis; the others are not touched by it."""
-        steps = {"direct": self._direct, "cascade": self._cascade, "text": self._text}
+        steps: dict[str, Callable[[Sequence[Record]], list[Record]]] = {
+            "direct": self._direct,
+            "cascade": self._cascade,
+            "mixed": partial(self._mode, "mixed"),
+            "pooled": partial(self._mode, "pooled"),
+            "text": self._text,
+        }
         return each(steps[system], rows, lambda row, error: self._failed(system, row, error))
 
     def _direct(self, rows: Sequence[Record]) -> list[Record]:
@@ -206,6 +249,17 @@ class SystemRunner:
         return [
             record("cascade", row, translation, heard.transcript, heard.segments)
             for row, translation, heard in zip(rows, translations, heard_all, strict=True)
+        ]
+
+    def _mode(self, mode: Mode, rows: Sequence[Record]) -> list[Record]:
+        sources, targets = _languages(rows, self.task)
+        main = self.decoders["model"]
+        self._check(main, sources + targets)
+        clips = [main.prepare(self.load_audio(row)) for row in rows]
+        decoded = main.modes(clips, sources, targets, (mode,))
+        return [
+            record(mode, row, found.translations[mode], found.transcript, main.segments(clip))
+            for row, found, clip in zip(rows, decoded, clips, strict=True)
         ]
 
     def _text(self, rows: Sequence[Record]) -> list[Record]:
@@ -275,7 +329,7 @@ def _join(pieces: Sequence[Hypothesis], language: str) -> Hypothesis:
         return pieces[0]
     tokens = [token for piece in pieces for token in piece.tokens]
     lengths = [len(piece.tokens) + (not piece.truncated) for piece in pieces]  # the end counts as a token
-    total = sum(piece.score * length for piece, length in zip(pieces, lengths, strict=True))
+    total = sum(piece.log_probability for piece in pieces)
     mean = total / sum(lengths) if pieces else 0.0
     text = join_texts([piece.text for piece in pieces], language)
     return Hypothesis(text, mean, tokens, any(piece.truncated for piece in pieces))

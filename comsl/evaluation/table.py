@@ -97,10 +97,15 @@ def _language_sheet(scores: Scores, names: Sequence[str]) -> Sheet:
 def _names(scores: Scores) -> list[str]:
     """The directions, in the order of the papers' tables; the languages where nothing was translated."""
     order = [f"{code}-en" for code in INTO_ENGLISH] + [f"en-{code}" for code in COVOST_TARGETS] + list(INTO_ENGLISH)
-    results = scores["systems"] or scores["transcription"]
-    found = list(dict.fromkeys(name for result in results.values() for name in result["pairs"]))
+    found = list(dict.fromkeys(name for result in _results(scores).values() for name in result["pairs"]))
     known = [name for name in order if name in found]
     return known + [name for name in found if name not in known]
+
+
+def _results(scores: Scores) -> dict[str, Any]:
+    """Of the systems that translated; of the transcripts where nothing was translated."""
+    results: dict[str, Any] = scores["systems"] or scores["transcription"]
+    return results
 
 
 def _title(names: Sequence[str]) -> str:
@@ -148,8 +153,7 @@ def _amount_columns(scores: Scores) -> list[_Column]:
 
 def _first(scores: Scores, name: str) -> dict[str, Any]:
     """A direction's scores of the first system that has any."""
-    results = (scores["systems"] or scores["transcription"]).values()
-    return next(result["pairs"][name] for result in results if name in result["pairs"])
+    return next(result["pairs"][name] for result in _results(scores).values() if name in result["pairs"])
 
 
 def _score_columns(scores: Scores, system: str) -> list[_Column]:
@@ -179,8 +183,7 @@ def _mean(scores: Scores, averages: Mapping[str, Any], group: str) -> str:
 
 def _means(scores: Scores) -> dict[str, Any]:
     """By group, the averages of the first system: what the means of the table are over."""
-    results, kind = (scores["systems"], "bleu") if scores["systems"] else (scores["transcription"], "wer")
-    means: dict[str, Any] = next(iter(results.values()))["averages"][kind]
+    means: dict[str, Any] = next(iter(_results(scores).values()))["averages"]["bleu" if scores["systems"] else "wer"]
     return means
 
 
@@ -203,7 +206,7 @@ COUNTS = ("failed", "empty", "truncated")
 
 def _count_columns(scores: Scores) -> list[_Column]:
     """Counts of the systems side by side, one number where they agree."""
-    results = [result for system, result in _counted(scores).items() if system != LOOKUP]
+    results = [result for system, result in _results(scores).items() if system != LOOKUP]
 
     def cell(count: str) -> Callable[[str], str]:
         def text(name: str) -> str:
@@ -215,13 +218,8 @@ def _count_columns(scores: Scores) -> list[_Column]:
     return [_Column(count, cell(count)) for count in COUNTS]
 
 
-def _counted(scores: Scores) -> dict[str, Any]:
-    counted: dict[str, Any] = scores["systems"] or scores["transcription"]
-    return counted
-
-
 def _language_notes(scores: Scores, names: Sequence[str], means: Mapping[str, Any]) -> list[str]:
-    systems = [system for system in _counted(scores) if system != LOOKUP]
+    systems = [system for system in _results(scores) if system != LOOKUP]
     notes = [
         "every row of the manifests is scored: one that could not be done (no such clip, broken audio, a language that "
         "the model lacks) is counted as failed, and its empty hypothesis as a wrong one",

@@ -21,11 +21,19 @@ from typing import Any
 
 import torch
 
-from comsl.errors import ComSLError, UsageError
+from comsl.errors import UsageError
 from comsl.inference import MODES, Mode
 from comsl.inference.clips import Clip
 from comsl.inference.ctc import best_together, greedy_transcript
-from comsl.inference.encoding import EmbeddedClip, batch_by_length, beside, embed_clips, embed_texts, encode
+from comsl.inference.encoding import (
+    DecodingError,
+    EmbeddedClip,
+    batch_by_length,
+    beside,
+    embed_clips,
+    embed_texts,
+    encode,
+)
 from comsl.inference.generate import PROMPT_TOKENS
 from comsl.inference.mbr import least_risk
 from comsl.inference.nbest import nbest
@@ -37,6 +45,7 @@ __all__ = [
     "DecodingError",
     "DecodingOptions",
     "Hypothesis",
+    "check_options",
     "decode_modes",
     "decode_speech",
     "decode_speech_tasks",
@@ -46,10 +55,6 @@ __all__ = [
 
 PARTS: tuple[Mode, ...] = ("direct", "cascade", "mixed")
 """The modes that search; "pooled" chooses among what they find."""
-
-
-class DecodingError(ComSLError):
-    """An input that this model cannot decode, named by its place in the input."""
 
 
 @dataclass(frozen=True)
@@ -147,14 +152,13 @@ def decode_modes(
 
     Raises:
         UsageError: an unknown mode or language, or a CTC head that the model does not have.
-        DecodingError, MixedLengthError: a transcript that is too long to be read again.
+        DecodingError: a transcript that is too long to be read again.
     """
     options = options or DecodingOptions()
     for mode in modes:
         if mode not in MODES:
             raise UsageError(f"unknown mode {mode!r}: use one of {', '.join(MODES)}")
-    if (options.transcript == "ctc" or options.ctc_weight) and getattr(model, "ctc_head", None) is None:
-        raise UsageError("the model has no CTC head: transcribe with the decoder, or compose it with a CTC vocabulary")
+    check_options(model, options)
     names = _codes(source_languages, len(clips))
     sources = _language_ids(source_languages, len(clips), processor)
     targets = _language_ids(target_languages, len(clips), processor) if modes else sources
@@ -173,6 +177,12 @@ def decode_modes(
             for row, found in zip(batch, decoded, strict=True):
                 results[row] = found
     return results
+
+
+def check_options(model: Any, options: DecodingOptions) -> None:
+    """UsageError for settings that need a CTC head, of a model that has none."""
+    if (options.transcript == "ctc" or options.ctc_weight) and getattr(model, "ctc_head", None) is None:
+        raise UsageError("the model has no CTC head: transcribe with the decoder, or compose it with a CTC vocabulary")
 
 
 def decode_text(

@@ -27,7 +27,11 @@ EMBEDDED_SECONDS, ENCODED_POSITIONS = 5.0, 256.0
 A GPU wants large batches; a CPU has work enough in one long row, and every padded frame costs as much as a real one."""
 
 
-class MixedLengthError(ComSLError):
+class DecodingError(ComSLError):
+    """An input that this model cannot decode, named by its place in the input."""
+
+
+class MixedLengthError(DecodingError):
     """A transcript and its speech that the text encoder has too few positions for."""
 
 

@@ -1,6 +1,7 @@
 """The settings of decoding, and what comes out of it."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from comsl.errors import UsageError
 from comsl.inference import MIXED_MEMORIES, TRANSCRIPT_SOURCES, MixedMemory, TranscriptSource
@@ -71,6 +72,10 @@ class DecodingOptions:
         for name, known in (("transcript", TRANSCRIPT_SOURCES), ("mixed_memory", MIXED_MEMORIES)):
             if getattr(self, name) not in known:
                 raise UsageError(f"unknown {name} {getattr(self, name)!r}: use one of {', '.join(known)}")
+
+    def outcome(self) -> dict[str, Any]:
+        """The settings that hypotheses depend on; how many are decoded at once is not among them."""
+        return {name: value for name, value in asdict(self).items() if name not in ("batch_size", "batch_seconds")}
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,12 @@ class SegmentResult:
     score: float = math.nan
     """Mean log-probability of a token of the translation, or of the transcript where there is no translation."""
     truncated: bool = False
-    """The translation, or the transcript, reached its limit of tokens before its end (``Hypothesis.truncated``)."""
+    """The translation, or a transcript that was made, reached its limit of tokens before its end
+    (``Hypothesis.truncated``)."""
+    agreement: float | None = None
+    """chrF, 0 to 1, between the translations of the modes direct and cascade; None unless confidence was asked for."""
+    confidence: float | None = None
+    """chrF, 0 to 1, that the translation is expected to have; None unless it was asked for of a calibrated model."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,14 @@ class FileResult:
     def text(self) -> str:
         """The translation, or the transcript where only that was asked for."""
         return _shown(self.translation, self.transcript)
+
+    @property
+    def confidence(self) -> float | None:
+        """Of the segments, each counted as its translation is long; None unless all have one."""
+        sure = [part.confidence for part in self.segments]
+        lengths = [max(1, len(part.translation or "")) for part in self.segments]
+        known = [value * length for value, length in zip(sure, lengths, strict=True) if value is not None]
+        return sum(known) / sum(lengths) if known and len(known) == len(sure) else None
 
     @property
     def truncated(self) -> bool:
@@ -179,6 +192,7 @@ def as_json(result: FileResult) -> dict[str, Any]:
         "transcript": result.transcript,
         "translation": result.translation,
         "truncated": result.truncated,
+        "confidence": _rounded(result.confidence),
         "segments": [
             {
                 "start": round(part.start, 3),
@@ -187,10 +201,16 @@ def as_json(result: FileResult) -> dict[str, Any]:
                 "translation": part.translation,
                 "score": None if math.isnan(part.score) else round(part.score, 4),
                 "truncated": part.truncated,
+                "agreement": _rounded(part.agreement),
+                "confidence": _rounded(part.confidence),
             }
             for part in result.segments
         ],
     }
+
+
+def _rounded(share: float | None) -> float | None:
+    return None if share is None else round(share, 4)
 
 
 def timestamp(seconds: float, decimal: str) -> str:

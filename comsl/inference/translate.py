@@ -11,10 +11,11 @@ import torch
 
 from comsl.data.audio import MIN_DURATION, SAMPLE_RATE, load_recording
 from comsl.errors import ComSLError, UsageError
-from comsl.inference import TASKS, Precision, Task
+from comsl.inference import MODES, TASKS, Mode, Precision, Task
 from comsl.inference.clips import Clip, join_texts, longest_clip, prepare_clip
-from comsl.inference.decode import DecodingOptions, Hypothesis, decode_speech_tasks
-from comsl.inference.encoding import batch_by_length
+from comsl.inference.confidence import COMPARED, EVIDENCE, Calibration, evidence, load_calibration
+from comsl.inference.decode import Decoded, DecodingOptions, check_options, decode_modes
+from comsl.inference.encoding import DecodingError, batch_by_length
 from comsl.inference.inputs import AudioInput, FileError, expand_inputs
 from comsl.inference.precision import load_for_inference
 from comsl.inference.segment import MAX_JOINED, THRESHOLD, Segment, segment
@@ -32,17 +33,17 @@ class ShippedModelMissing(ComSLError):
 
 @dataclass
 class _Recording:
-    """A file on its way: its segments, and their texts as they come."""
+    """A file on its way: its segments, and what became of them as it comes."""
 
     file: str
     duration: float
     segments: list[Segment]
-    texts: dict[str, list[Hypothesis | None]]
+    decoded: list[Decoded | None]
     failed: FileError | None = None
 
     @property
     def done(self) -> bool:
-        return self.failed is not None or all(text is not None for texts in self.texts.values() for text in texts)
+        return self.failed is not None or None not in self.decoded
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,10 @@ class Translator:
     ...     print(result.message if isinstance(result, FileError) else f"{result.file}: {result.text}")
     """
 
-    def __init__(self, model: Any, processor: Any) -> None:
+    def __init__(self, model: Any, processor: Any, calibration: Calibration | None = None) -> None:
         self.model = model
         self.processor = processor
+        self.calibration = calibration
 
     @classmethod
     def from_pretrained(
@@ -84,7 +86,9 @@ class Translator:
         Raises:
             ComSLError: nothing there, not a ComSL model, or a precision that the device does not compute in.
         """
-        return cls(*load_for_inference(path if path is not None else shipped_model(), device, precision))
+        path = path if path is not None else shipped_model()
+        calibration = load_calibration(path)
+        return cls(*load_for_inference(path, device, precision), calibration)
 
     def translate(
         self,
@@ -95,6 +99,8 @@ class Translator:
         *,
         batch_size: int = 8,
         beam: int = 5,
+        mode: Mode = "direct",
+        confidence: bool = False,
         decoding: DecodingOptions | None = None,
         max_duration: float | None = None,
         min_pause: float = 0.6,
@@ -115,6 +121,10 @@ class Translator:
             target: language to translate into; plays no part in ``task="transcribe"``.
             task: "translate", "transcribe" or "both".
             decoding: further settings of the search; its ``beam`` and ``batch_size`` give way to the arguments.
+            mode: how to translate, each segment by itself: "direct", "cascade", "mixed" or "pooled" (see
+                ``comsl.inference.decode``).
+            confidence: translate in the modes direct and cascade as well and give their agreement, and of a model that
+                ``comsl calibrate`` has calibrated the confidence.
             max_duration: longest segment in seconds; None: 28, or what the model takes if that is less.
             min_pause, threshold, max_joined: see ``segment``; ``max_joined=0`` gives the short segments that subtitles
                 want, each decoded without its neighbours.
@@ -125,17 +135,25 @@ class Translator:
             Without speech the texts are empty.
 
         Raises:
-            UsageError: unknown task, unknown language or one that the model lacks; before any file is opened.
+            UsageError: unknown task or mode, unknown language or one that the model lacks, settings that the model has
+                no head or no calibration for; before any file is opened.
         """
-        if task not in TASKS:
-            raise UsageError(f"unknown task {task!r}: use one of {', '.join(TASKS)}")
+        for kind, name, known in (("task", task, TASKS), ("mode", mode, MODES)):
+            if name not in known:
+                raise UsageError(f"unknown {kind} {name!r}: use one of {', '.join(known)}")
+        if task == "transcribe" and (mode != "direct" or confidence):
+            raise UsageError("modes and confidence are of translations: leave them out, or ask for the task both")
         source = self._language(source)
         target = source if task == "transcribe" else self._language(target)
         limit = longest_clip(self.model, self.processor)
         limit = limit if max_duration is None else min(limit, max_duration)
         options = replace(decoding or DecodingOptions(), beam=beam, batch_size=batch_size)
         inputs = expand_inputs(files)
-        job = _Job(self, source, target, task, options, (limit, min_pause, threshold, max_joined))
+        check_options(self.model, options)
+        if confidence and self.calibration is not None:
+            self.calibration.check(options, mode)
+        cutting = limit, min_pause, threshold, max_joined
+        job = _Job(self, source, target, task, options, cutting, mode, confidence)
         results = job.run(inputs)
         if not progress:
             return results
@@ -155,6 +173,15 @@ class _Job:
     task: Task
     options: DecodingOptions
     cutting: tuple[float, float, float, float]
+    mode: Mode
+    confidence: bool
+
+    @property
+    def modes(self) -> tuple[Mode, ...]:
+        """What is decoded."""
+        if self.task == "transcribe":
+            return ()
+        return tuple(dict.fromkeys((self.mode, *(COMPARED if self.confidence else ()))))
 
     def run(self, inputs: list[AudioInput | FileError]) -> Iterator[FileResult | FileError]:
         """One result an input, in order, each as soon as it and those before it are ready."""
@@ -179,34 +206,43 @@ class _Job:
         try:
             with load_recording(entry.read(), MIN_DURATION) as waveform:
                 segments = segment(waveform, *self.cutting)
-                tasks = ("transcribe", "translate") if self.task == "both" else (self.task,)
-                texts: dict[str, list[Hypothesis | None]] = {task: [None] * len(segments) for task in tasks}
-                recording = _Recording(entry.file, len(waveform) / SAMPLE_RATE, segments, texts)
+                recording = _Recording(entry.file, len(waveform) / SAMPLE_RATE, segments, [None] * len(segments))
                 waiting.append(recording)
                 for place, part in enumerate(segments):
                     clip = prepare_clip(part.samples(waveform), self.translator.processor)
                     yield _Row(recording, place, clip)
         except ComSLError as error:
-            message = " ".join(str(error).split())
-            failed = FileError(entry.file, message if entry.file in message else f"{entry.file}: {message}")
+            failed = _file_error(entry.file, error)
             if recording is None:
                 waiting.append(failed)
             else:
                 recording.failed = failed
 
     def _decode(self, rows: list[_Row], waiting: deque[_Recording | FileError]) -> Iterator[FileResult | FileError]:
-        model, processor = self.translator.model, self.translator.processor
         lengths = [row.clip.padded_seconds for row in rows]
         for batch in batch_by_length(lengths, self.options.batch_size, self.options.batch_seconds):
-            chosen = [rows[index] for index in batch]
-            tasks = list(chosen[0].recording.texts)
-            found = decode_speech_tasks(
-                model, processor, [row.clip for row in chosen], self.source, self.target, tasks, self.options
-            )
-            for task, texts in zip(tasks, found, strict=True):
-                for row, text in zip(chosen, texts, strict=True):
-                    row.recording.texts[task][row.place] = text
+            self._decode_batch([rows[index] for index in batch])
             yield from self._ready(waiting)
+
+    def _decode_batch(self, rows: list[_Row]) -> None:
+        """If one of the segments cannot be decoded, each by itself, so that only its own file fails."""
+        model, processor = self.translator.model, self.translator.processor
+        clips = [row.clip for row in rows]
+        heard = self.task != "translate"
+        try:
+            found = decode_modes(
+                model, processor, clips, self.source, self.target, self.modes, self.options, transcribe=heard
+            )
+        except DecodingError as error:
+            if len(rows) == 1:
+                recording = rows[0].recording
+                recording.failed = _file_error(recording.file, error)
+            else:
+                for row in rows:
+                    self._decode_batch([row])
+            return
+        for row, decoded in zip(rows, found, strict=True):
+            row.recording.decoded[row.place] = decoded
 
     def _ready(self, waiting: deque[_Recording | FileError]) -> list[FileResult | FileError]:
         """Take what is finished off the front, so that results keep the order of the input."""
@@ -217,31 +253,43 @@ class _Job:
         return ready
 
     def _result(self, recording: _Recording) -> FileResult:
-        transcripts, translations = (recording.texts.get(task) for task in ("transcribe", "translate"))
-        segments = []
-        for place, part in enumerate(recording.segments):
-            transcript = transcripts[place] if transcripts is not None else None
-            translation = translations[place] if translations is not None else None
-            texts = [text for text in (translation, transcript) if text is not None]
-            segments.append(
-                SegmentResult(
-                    part.start,
-                    part.end,
-                    transcript.text if transcript else None,
-                    translation.text if translation else None,
-                    texts[0].score,
-                    any(text.truncated for text in texts),
-                )
-            )
+        pairs = zip(recording.segments, recording.decoded, strict=True)
+        segments = [self._segment(part, decoded) for part, decoded in pairs if decoded is not None]
+        heard, translated = self.task != "translate", self.task != "transcribe"
         return FileResult(
             recording.file,
             self.source,
             self.target,
             recording.duration,
-            join_texts([part.transcript for part in segments], self.source) if transcripts is not None else None,
-            join_texts([part.translation for part in segments], self.target) if translations is not None else None,
+            join_texts([part.transcript for part in segments], self.source) if heard else None,
+            join_texts([part.translation for part in segments], self.target) if translated else None,
             segments,
         )
+
+    def _segment(self, part: Segment, decoded: Decoded) -> SegmentResult:
+        transcript, translation = decoded.transcript, decoded.translations.get(self.mode)
+        texts = [text for text in (translation, transcript) if text is not None]
+        agreed = sure = None
+        if self.confidence:
+            seen = evidence(*(decoded.translations[mode] for mode in COMPARED))
+            agreed = seen[EVIDENCE.index("agreement")]
+            if self.translator.calibration is not None:
+                sure = self.translator.calibration.confidence(self.mode, seen)
+        return SegmentResult(
+            part.start,
+            part.end,
+            transcript.text if transcript is not None and self.task != "translate" else None,
+            translation.text if translation is not None else None,
+            texts[0].score,
+            any(text.truncated for text in texts),
+            agreed,
+            sure,
+        )
+
+
+def _file_error(file: str, error: ComSLError) -> FileError:
+    message = " ".join(str(error).split())
+    return FileError(file, message if file in message else f"{file}: {message}")
 
 
 def shipped_model() -> Path:

@@ -4,7 +4,7 @@ A step is finished if its marker is there and says what would be said now: the s
 same content, the same inputs; and if its outputs are still where it left them. Inputs are the paths that exist among
 the words and in the recipes that the words name, but for the step's own outputs. Of a file its size and time of change
 count; of a folder those of the files directly in it, which for a model, a run or a folder of manifests is what matters
-(what changes deeper in raw material goes unnoticed: ``--again``).
+(what changes deeper in raw material goes unnoticed: ``--again``). A model that is calibrated afterwards stays the same.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from comsl.files import matching, write_atomically
+from comsl.inference.confidence import CALIBRATION
 from comsl.training.recipe import flatten, read_yaml
 from comsl.workflow.plan import PlanError, Step
 
@@ -133,7 +134,7 @@ def _stamp(path: str) -> list[Any]:
         status = os.stat(path)
         return [status.st_size, status.st_mtime_ns]
     with os.scandir(path) as entries:
-        files = [(entry.name, entry.stat()) for entry in entries if entry.is_file()]
+        files = [(entry.name, entry.stat()) for entry in entries if entry.is_file() and entry.name != CALIBRATION]
     digest = hashlib.sha256()
     for name, status in sorted(files, key=lambda item: item[0]):
         digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())

@@ -17,7 +17,7 @@ from comsl.evaluation import report
 from comsl.evaluation.evaluate import evaluate
 from comsl.evaluation.records import RecordLog, read_records, read_scores, write_json
 from comsl.evaluation.report import footnotes, transcription_lines, translation_lines
-from comsl.inference.decode import Hypothesis
+from comsl.inference.decode import Decoded, Hypothesis
 
 DE = ["der alte mann sieht das haus", "sie kauft drei rote äpfel", "wir gehen um vier uhr", "das ist gut"]
 EN = ["the old man sees the house", "she buys three red apples", "we leave at four o'clock", "that is a good thing"]
@@ -56,6 +56,13 @@ class Answers:
 
     def say(self, text: str, score: float) -> Hypothesis:
         return Hypothesis(text, score, [1], text in self.cut)
+
+    def modes(self, clips: Any, sources: Any, targets: Any, modes: Any) -> list[Decoded]:
+        self.calls += [(mode, len(clips)) for mode in modes]
+        return [
+            Decoded(self.say(self.heard[clip], -0.5), {mode: self.say(f"{mode} {clip}", -1.0) for mode in modes})
+            for clip in clips
+        ]
 
     def check_language(self, code: str) -> None:
         if code not in ("de", "en", "fr"):
@@ -126,6 +133,22 @@ def test_systems_scores_and_files(manifest: Path, tmp_path: Path, capsys: pytest
     printed = capsys.readouterr().out
     assert pair["bleu"]["signature"] in printed, "in one piece"
     assert all(word in printed for word in ("direct", "cascade", "text", "de-en", "WER", "tok:13a", "normaliser basic"))
+
+
+def test_the_modes_of_one_model_are_systems(manifest: Path, tmp_path: Path) -> None:
+    model = decoder()
+    model.segments_of, model.cut = {1: 2}, {"mixed 3"}
+    result = evaluate(model, manifest, tmp_path / "out", ["pooled", "mixed", "direct"], batch_size=2, show=False)
+    assert [call for call in model.calls if call[0] in ("mixed", "pooled")] == [("mixed", 2)] * 2 + [("pooled", 2)] * 2
+    assert list(result.scores["systems"]) == ["direct", "mixed", "pooled"]
+    mixed = [record for record in result.records if record["system"] == "mixed"]
+    assert [record["hypothesis"] for record in mixed] == [f"mixed {row}" for row in range(4)]
+    assert [record["transcript_hypothesis"] for record in mixed] == model.heard
+    assert [record["segments"] for record in mixed] == [None, 2, None, None]
+    assert result.scores["systems"]["mixed"]["pairs"]["de-en"]["truncated"] == 1
+    assert list(result.scores["transcription"]) == ["direct"], "one model hears the same"
+    alone = evaluate(decoder(), manifest, tmp_path / "alone", ["mixed"], show=False)
+    assert list(alone.scores["transcription"]) == ["mixed"]
 
 
 def test_page_is_self_contained_and_shows_text_safely(tmp_path: Path) -> None:
@@ -439,12 +462,13 @@ def test_several_manifests(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"systems": ["oracle"]}, "unknown system 'oracle': known are direct, cascade, text"),
+        ({"systems": ["oracle"]}, "unknown system 'oracle': known are direct, cascade, mixed, pooled, text"),
         ({"task": "summarise"}, "unknown task"),
         ({"normaliser": "fancy"}, "unknown normaliser"),
         ({"systems": []}, "no system"),
         ({"systems": ["text"], "task": "transcribe"}, "text only translates"),
         ({"systems": ["direct", "text"], "task": "transcribe"}, "text only translates"),
+        ({"systems": ["direct", "pooled", "mixed"], "task": "transcribe"}, "mixed and pooled only translates"),
     ],
 )
 def test_wrong_usage(manifest: Path, tmp_path: Path, arguments: dict[str, Any], message: str) -> None:

@@ -7,10 +7,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from comsl.errors import ComSLError
+from comsl.errors import ComSLError, UsageError
 from comsl.evaluation import systems
 from comsl.evaluation.systems import ModelDecoder, PreparedClip, load_decoder
-from comsl.inference.decode import DecodingOptions, Hypothesis
+from comsl.inference.decode import Decoded, DecodingOptions, Hypothesis
 from comsl.inference.precision import QuantizedLinear
 from comsl.inference.segment import Segment
 from comsl.model import compose
@@ -63,6 +63,20 @@ def test_long_clips_are_decoded_segment_by_segment(tmp_path: Path, monkeypatch: 
     mean = sum(length * hypothesis.score for length, hypothesis in zip(lengths, alone, strict=True)) / sum(lengths)
     assert whole[0].score == pytest.approx(mean)
     assert whole[0].truncated
+
+
+def test_modes_are_those_of_the_segments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each segment is translated from its own transcript and speech; the texts are joined."""
+    decoder = ModelDecoder(*tiny_comsl(tmp_path / "model"), OPTIONS)
+    monkeypatch.setattr(systems, "segment", lambda clip, longest: [Segment(0.0, 1.0), Segment(5.0, 7.5)])
+    long, short = decoder.prepare(waveform(12.0)), decoder.prepare(waveform(1.5, 1))
+    parts = [PreparedClip([part], whole=True) for part in long.parts]
+    whole, _ = decoder.modes([long, short], ["de", "cy"], ["en", "en"], ("mixed",))
+    alone = decoder.modes(parts, ["de"] * 2, ["en"] * 2, ("mixed",))
+    assert whole.translations["mixed"].tokens == [t for part in alone for t in part.translations["mixed"].tokens]
+    assert whole.transcript.tokens == [token for part in alone for token in part.transcript.tokens]
+    with pytest.raises(UsageError, match="no CTC head"):
+        ModelDecoder(decoder.model, decoder.processor, DecodingOptions(transcript="ctc"))
 
 
 def test_half_precision_is_for_the_disk(tmp_path: Path) -> None:
@@ -122,7 +136,8 @@ def test_a_damaged_or_mistyped_model_is_refused_in_one_line(tmp_path: Path, monk
 def test_segments_are_joined_as_the_language_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoder = ModelDecoder(*tiny_comsl(tmp_path / "model"), OPTIONS)
     pieces = [Hypothesis("一", -1.0, [1]), Hypothesis("", -3.0, []), Hypothesis("二", -2.0, [2], truncated=True)]
-    monkeypatch.setattr(systems, "decode_speech_tasks", lambda *arguments: [pieces for _ in arguments[5]])
+    found = [Decoded(piece, {"direct": piece}) for piece in pieces]
+    monkeypatch.setattr(systems, "decode_modes", lambda *arguments, **settings: found)
     monkeypatch.setattr(systems, "segment", lambda clip, longest: [Segment(float(at), at + 1.0) for at in range(3)])
     clip = decoder.prepare(waveform(30.0))
     for source, target, expected in (("de", "zh", ["一二", "一 二"]), ("zh", "en", ["一 二", "一二"])):

@@ -62,10 +62,19 @@ def test_json():
     lines = write_results([SILENT, TRANSCRIPT], "json").splitlines()
     assert lines[0] == (
         '{"file": "silent.wav", "source": "de", "target": "en", "duration": 1.0, "transcript": null, '
-        '"translation": "", "truncated": false, "segments": []}'
+        '"translation": "", "truncated": false, "confidence": null, "segments": []}'
     )
     assert json.loads(lines[1])["segments"] == [
-        {"start": 0.1, "end": 1.9, "transcript": "hola", "translation": None, "score": None, "truncated": False}
+        {
+            "start": 0.1,
+            "end": 1.9,
+            "transcript": "hola",
+            "translation": None,
+            "score": None,
+            "truncated": False,
+            "agreement": None,
+            "confidence": None,
+        }
     ]
     both = json.loads(write_results([BOTH], "json"))
     assert both["truncated"] is True
@@ -74,6 +83,18 @@ def test_json():
         (1.5, 2.0, -3.0, False),
         (3662.0, 3725.04, -1.0, True),
     ]
+
+
+def test_confidence_of_a_file_is_that_of_its_segments_by_length():
+    segments = [SegmentResult(0, 1, translation="abc", agreement=0.91239, confidence=0.8)]
+    segments.append(SegmentResult(1, 2, translation="abcdefghi", agreement=0.5, confidence=0.4))
+    result = FileResult("a.wav", "de", "en", 2.0, translation="abc abcdefghi", segments=segments)
+    found = json.loads(write_results([result], "json"))
+    assert found["confidence"] == pytest.approx((3 * 0.8 + 9 * 0.4) / 12)
+    assert [(part["agreement"], part["confidence"]) for part in found["segments"]] == [(0.9124, 0.8), (0.5, 0.4)]
+    unknown = FileResult("a.wav", "de", "en", 2.0, segments=[*segments, SegmentResult(2, 3, agreement=0.5)])
+    assert unknown.confidence is None
+    assert SILENT.confidence is None
 
 
 @pytest.mark.parametrize(

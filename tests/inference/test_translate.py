@@ -1,4 +1,5 @@
 import io
+import math
 import shutil
 import subprocess
 import sys
@@ -9,10 +10,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from comsl.data.audio import load_audio
 from comsl.errors import UsageError
-from comsl.inference.clips import prepare_clip
-from comsl.inference.decode import DecodingOptions, decode_speech
+from comsl.inference import MODES
+from comsl.inference.clips import longest_clip, prepare_clip
+from comsl.inference.confidence import Calibration
+from comsl.inference.decode import Decoded, DecodingOptions, decode_modes, decode_speech
+from comsl.inference.encoding import DecodingError
 from comsl.inference.inputs import FileError
+from comsl.inference.mbr import chrf
+from comsl.inference.segment import segment
 from comsl.inference.subtitles import FileResult
 from comsl.inference.translate import Translator, shipped_model
 from comsl.languages import UnknownLanguage
@@ -119,19 +126,19 @@ def test_a_long_file_holds_a_window_of_features_at_most(translator, folder, monk
 
     counts = {"made": 0, "decoded": 0}
     ahead = []
-    prepare, decode = translate.prepare_clip, translate.decode_speech_tasks
+    prepare, decode = translate.prepare_clip, translate.decode_modes
 
     def count_made(*arguments):
         counts["made"] += 1
         ahead.append(counts["made"] - counts["decoded"])
         return prepare(*arguments)
 
-    def count_decoded(model, processor, clips, *rest):
+    def count_decoded(model, processor, clips, *rest, **settings):
         counts["decoded"] += len(clips)
-        return decode(model, processor, clips, *rest)
+        return decode(model, processor, clips, *rest, **settings)
 
     monkeypatch.setattr(translate, "prepare_clip", count_made)
-    monkeypatch.setattr(translate, "decode_speech_tasks", count_decoded)
+    monkeypatch.setattr(translate, "decode_modes", count_decoded)
     monkeypatch.setattr(translate, "WINDOW_BATCHES", 3)
     settings = {"max_joined": 0.0, "min_pause": 0.1, "beam": 1, "batch_size": 1}
     (expected,) = run(translator, folder / "talk.wav", **settings)
@@ -165,16 +172,18 @@ def test_a_text_that_was_cut_at_its_limit_says_so(translator, folder, monkeypatc
     """Of segments, and of the file whose segment it is; of either text where there are two."""
     from comsl.inference import translate
 
-    decode = translate.decode_speech_tasks
+    decode = translate.decode_modes
 
-    def cut_the_transcript(*arguments):
-        found = decode(*arguments)
+    def cut_the_transcript(*arguments, **settings):
         return [
-            [replace(text, truncated=task == "transcribe") for text in texts]
-            for task, texts in zip(arguments[5], found, strict=True)
+            Decoded(
+                None if row.transcript is None else replace(row.transcript, truncated=True),
+                {mode: replace(text, truncated=False) for mode, text in row.translations.items()},
+            )
+            for row in decode(*arguments, **settings)
         ]
 
-    monkeypatch.setattr(translate, "decode_speech_tasks", cut_the_transcript)
+    monkeypatch.setattr(translate, "decode_modes", cut_the_transcript)
     for task, truncated in (("translate", False), ("transcribe", True), ("both", True)):
         speech, silence = run(translator, [folder / "a.wav", folder / "silence.wav"], task=task)
         assert [part.truncated for part in speech.segments] == [truncated]
@@ -317,3 +326,78 @@ def test_the_shipped_model_understands_german(tmp_path):
     assert jiwer.cer(list(HELD_OUT), heard) < 0.3, heard
     translated = [result.translation for result in results]
     assert sacrebleu.corpus_chrf(translated, [list(HELD_OUT.values())]).score > 70, translated
+
+
+def test_modes_and_confidence_of_files(translator, folder):
+    """What a file gives is what its clip gives; confidence is the calibration's of the agreement that is shown."""
+    model, processor = translator.model, translator.processor
+    calibration = Calibration({"mixed": [0.5, 2.0, -1.0, 0.25]}, replace(SEARCH, beam=2).outcome(), [], {"mixed": 60})
+    calibrated = Translator(model, processor, calibration)
+    (plain,) = run(translator, folder / "a.wav", task="both", mode="mixed")
+    (result,) = run(calibrated, folder / "a.wav", task="both", mode="mixed", confidence=True)
+    (unsure,) = run(translator, folder / "a.wav", mode="pooled", confidence=True)
+    waveform = load_audio(str(folder / "a.wav"))
+    (heard,) = segment(waveform, longest_clip(model, processor))
+    clip = prepare_clip(heard.samples(waveform), processor)
+    options = replace(SEARCH, beam=2)
+    (found,) = decode_modes(model, processor, [clip], "de", "en", MODES, options, transcribe=True)
+    direct, cascade = found.translations["direct"], found.translations["cascade"]
+    wanted = (chrf(direct.text, cascade.text) + chrf(cascade.text, direct.text)) / 2
+    (part,) = result.segments
+    assert (part.transcript, part.translation) == (found.transcript.text, found.translations["mixed"].text)
+    assert part.score == pytest.approx(found.translations["mixed"].score, abs=1e-5)
+    assert part.agreement == pytest.approx(wanted)
+    odds = 0.5 + 2.0 * wanted - math.exp(direct.score) + 0.25 * math.exp(cascade.score)
+    assert result.confidence == part.confidence == pytest.approx(1 / (1 + math.exp(-odds)), abs=1e-5)
+    assert plain.translation == result.translation
+    assert (plain.segments[0].agreement, plain.confidence) == (None, None)
+    assert (unsure.segments[0].agreement, unsure.confidence) == (pytest.approx(wanted), None)
+    assert unsure.translation == found.translations["pooled"].text
+    assert unsure.transcript is None, "made, but not asked for"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"mode": "both"}, "unknown mode 'both': use one of direct, cascade, mixed, pooled"),
+        ({"task": "transcribe", "mode": "mixed"}, "modes and confidence are of translations"),
+        ({"task": "transcribe", "confidence": True}, "modes and confidence are of translations"),
+        ({"decoding": DecodingOptions(transcript="ctc")}, "no CTC head"),
+        ({"decoding": DecodingOptions(mbr=5), "beam": 2}, "mbr: 5 candidates are not between 0 and what a beam of 2"),
+        ({"confidence": True, "beam": 3}, "calibrated with beam 2, not 3"),
+        ({"confidence": True, "mode": "pooled"}, "not calibrated for the mode pooled"),
+    ],
+)
+def test_settings_that_do_not_fit_are_wrong_usage_before_any_file(translator, settings, message):
+    calibration = Calibration({"direct": [0.0] * 4}, replace(SEARCH, beam=2).outcome(), [], {"direct": 60})
+    with pytest.raises(UsageError, match=message):
+        run(Translator(translator.model, translator.processor, calibration), "missing.wav", **settings)
+
+
+def test_a_segment_that_cannot_be_decoded_costs_its_own_file_only(translator, folder, monkeypatch):
+    """Too long together with its transcript, in one batch with others."""
+    from comsl.inference import translate
+
+    decode = translate.decode_modes
+    sizes = []
+
+    def refuse(model, processor, clips, *rest, **settings):
+        sizes.append(len(clips))
+        if any(clip.seconds > 3.0 for clip in clips):
+            raise DecodingError("a transcript and its speech take 130 positions together")
+        return decode(model, processor, clips, *rest, **settings)
+
+    monkeypatch.setattr(translate, "decode_modes", refuse)
+    files = [folder / f"{name}.wav" for name in "abc"]
+    long, *others = run(translator, files, batch_size=3)
+    assert long == FileError(str(files[0]), f"{files[0]}: a transcript and its speech take 130 positions together")
+    assert all(result.translation for result in others)
+    assert sizes == [3, 1, 1, 1]
+
+
+def test_a_calibration_lies_beside_the_model(directory, tmp_path):
+    assert Translator.from_pretrained(directory, device="cpu").calibration is None
+    shutil.copytree(directory, tmp_path / "model")
+    calibration = Calibration({"direct": [0.0, 1.0, 2.0, 3.0]}, SEARCH.outcome(), ["dev.jsonl"], {"direct": 60})
+    calibration.save(tmp_path / "model" / "confidence.json")
+    assert Translator.from_pretrained(tmp_path / "model", device="cpu").calibration == calibration
