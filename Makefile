@@ -65,6 +65,7 @@ bench: $(VENV)/.installed-peers
 	$(RUN) benchmarks.translate --reduced
 	$(RUN) benchmarks.input_pipeline --clips 100 --repeats 1
 	$(RUN) benchmarks.scale --out runs/scale
+	$(RUN) benchmarks.scoring --share 0.1
 	$(RUN) benchmarks.startup
 
 clean:

@@ -1,4 +1,4 @@
-"""Useful arithmetic of a training step: the matrix products that its objectives need, from the architecture alone.
+"""Useful arithmetic of a training step, and of translating: the matrix products needed, from the architecture alone.
 
 A product of [m, k] and [k, n] is 2 m k n operations. Counted is what no implementation can leave out: true lengths
 without padding; every view of an utterance encoded once; every (memory, target) pair decoded once, with the keys and
@@ -69,6 +69,26 @@ def step_flops(
         counted = _Utterance(config, utterance, objectives.reads)
         for part, operations in counted.parts(frozen_speech):
             total[part] += operations
+    return total
+
+
+def translation_flops(config: ComSLConfig, frames: Iterable[int], tokens: int, beam: int) -> float:
+    """Useful operations of translating clips of so many mel frames (T) into so many tokens each.
+
+    Of a memory's keys and values, and of the prompt (end, language), there is one for all beams; what beams have in
+    common besides is counted for each.
+    """
+    text, reads = config.text_config, ObjectiveSet({"st": True}).reads
+    width, total = text.d_model, 0.0
+    for length in frames:
+        clip = _Utterance(config, Lengths(length, 0, 0, 0), reads)
+        adapter, adapted = clip._adapter(trained_input=True)
+        memory, steps = adapted + 1, (tokens - 1) * beam
+        total += clip._speech_encoder(trained=False) + adapter / (1 + BACKWARD)
+        total += _encoder(text.encoder_layers, memory, width, text.encoder_ffn_dim) + clip._keys_and_values(memory)
+        products = 2 * (6 * width**2 + 2 * width * text.decoder_ffn_dim)
+        attention = 4 * (memory + tokens / 2) * width
+        total += (2 + steps) * text.decoder_layers * (products + attention) + (1 + steps) * clip._vocabulary
     return total
 
 

@@ -7,37 +7,18 @@ of its own; its peak memory holds Python, torch and the model too, which the sho
 from __future__ import annotations
 
 import argparse
-import itertools
 import multiprocessing
-import resource
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import soundfile
+from benchmarks.machine import peak_memory
+from benchmarks.recordings import write_recording
 
-from comsl.data.constants import SAMPLE_RATE
-
-SENTENCES = 60
-
-
-def write(path: Path, minutes: float) -> None:
-    """German sentences of several voices, 0.3 to 2.5 seconds apart, written as they come."""
-    from comsl.demo.grammar import held_out
-    from comsl.demo.speech import TEST_VARIANTS, Voice, synthesize
-
-    voices = zip(itertools.islice(held_out("de", "test"), SENTENCES), itertools.cycle(TEST_VARIANTS), strict=False)
-    spoken = [synthesize(pair.source, Voice("de", voice), silence=(0.1, 0.1)) for pair, voice in voices]
-    generator, left = np.random.default_rng(0), round(60 * minutes * SAMPLE_RATE)
-    with soundfile.SoundFile(path, "w", SAMPLE_RATE, 1) as file:
-        while left > 0:
-            pause = np.zeros(round(generator.uniform(0.3, 2.5) * SAMPLE_RATE), np.float32)
-            part = np.concatenate([spoken[generator.integers(SENTENCES)], pause])[:left]
-            file.write(part)
-            left -= len(part)
+PAUSES = (0.3, 2.5)
+"""Seconds between two sentences."""
 
 
 def measure(path: Path, beam: int) -> dict[str, float]:
@@ -61,8 +42,8 @@ def measure(path: Path, beam: int) -> dict[str, float]:
     if isinstance(result, FileError):
         raise SystemExit(result.message)
     whole = time.perf_counter() - start
-    peak = 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"loading": loading, "cutting": cutting, "whole": whole, "segments": len(result.segments), "peak": peak}
+    facts = {"loading": loading, "cutting": cutting, "whole": whole, "segments": len(result.segments)}
+    return {**facts, "peak": peak_memory()}
 
 
 def main() -> None:
@@ -77,7 +58,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(1, **fresh) as pool:
         for minutes in arguments.minutes:
             path = Path(folder) / f"{minutes:g}.{arguments.format}"
-            pool.submit(write, path, minutes).result()
+            pool.submit(write_recording, path, minutes, PAUSES).result()
             row = pool.submit(measure, path, arguments.beam).result()
             print(
                 f"{minutes:7g}  {row['segments']:8.0f}  {row['whole']:7.1f}  {row['loading']:16.1f}  "

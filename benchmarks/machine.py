@@ -6,36 +6,49 @@ rate at which this machine multiplies large matrices in the same process.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import platform
+import resource
 import statistics
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from comsl.provenance import git_commit, versions
+
+Name = TypeVar("Name", bound=Hashable)
 
 
 def median_seconds(function: Callable[[], Any], repeats: int, warm_up: int = 1) -> float:
     """Median wall time of `repeats` calls after `warm_up` that do not count."""
-    for _ in range(warm_up):
-        function()
+    return medians_in_turns({"": function}, repeats, warm_up)[""]
+
+
+def medians_in_turns(functions: Mapping[Name, Callable[[], Any]], repeats: int, warm_up: int = 1) -> dict[Name, float]:
+    """The same of several that are compared, which take turns: what else the machine does then slows all of them."""
+    times: dict[Name, list[float]] = {name: [] for name in functions}
+    for turn in range(-warm_up, repeats):
+        for name, function in functions.items():
+            _wait_for_gpu()
+            start = time.perf_counter()
+            function()
+            _wait_for_gpu()
+            if turn >= 0:
+                times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(found) for name, found in times.items()}
+
+
+def _wait_for_gpu() -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
 
 
 def matrix_rate(dtype: torch.dtype = torch.float32, device: str = "cpu", size: int = 2048) -> float:
@@ -47,13 +60,14 @@ def matrix_rate(dtype: torch.dtype = torch.float32, device: str = "cpu", size: i
 def best_rate(dtype: torch.dtype = torch.float32, device: str = "cpu", size: int = 2048) -> float:
     """The same by the fastest library that torch brings: on a CPU oneDNN as well, with weights laid out for it.
 
-    int8: weights of 8 bits, by torch's dynamic quantisation.
+    int8: the kernel that `--precision int8` uses, without the rounding of its inputs.
     """
     if dtype == torch.int8:
-        layer = torch.nn.Sequential(torch.nn.Linear(size, size, bias=False))
-        quantised = torch.ao.quantization.quantize_dynamic(layer, {torch.nn.Linear}, dtype=torch.qint8)
-        left = torch.randn(size, size)
-        return 2 * size**3 / median_seconds(lambda: quantised(left), repeats=7)
+        from comsl.inference.precision import QuantizedLinear
+
+        layer = QuantizedLinear(torch.nn.Linear(size, size, bias=False))
+        codes = torch.randint(256, (size, size), dtype=torch.uint8)
+        return 2 * size**3 / median_seconds(lambda: layer.product(codes), repeats=7)
     rates = [matrix_rate(dtype, device, size)]
     if device == "cpu" and torch.backends.mkldnn.is_available():
         left, right = (torch.randn(size, size).to(dtype) for _ in range(2))
@@ -63,33 +77,18 @@ def best_rate(dtype: torch.dtype = torch.float32, device: str = "cpu", size: int
     return max(rates)
 
 
-class KeptForBackward:
-    """Bytes of the tensors that autograd keeps between forward and backward, parameters apart: activations proper.
+def kept_by(function: Callable[[], Any]) -> int:
+    """Bytes that exist after a call and did not before it: of a forward pass the activations proper.
 
     What the process takes from the system beyond that depends on the allocator, and on what it does not give back.
     """
-
-    def __init__(self, model: torch.nn.Module) -> None:
-        self._parameters = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
-        self._kept: dict[int, int] = {}
-        self._hooks = torch.autograd.graph.saved_tensors_hooks(self._pack, lambda tensor: tensor)
-
-    def __enter__(self) -> KeptForBackward:
-        self._hooks.__enter__()
-        return self
-
-    def __exit__(self, *details: Any) -> None:
-        self._hooks.__exit__(*details)
-
-    @property
-    def bytes(self) -> int:
-        return sum(self._kept.values())
-
-    def _pack(self, tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in self._parameters:
-            self._kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
+    if torch.cuda.is_available():
+        before = torch.cuda.memory_allocated()
+        result = function()
+        return torch.cuda.memory_allocated() - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        result = function()  # noqa: F841 (it holds what is kept)
+    return sum(event.self_cpu_memory_usage for event in profiled.events())
 
 
 class PeakMemory:
@@ -127,6 +126,21 @@ def resident_memory() -> int:
     """Bytes of this process in memory now."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * 4096
+
+
+def peak_memory() -> int:
+    """Most bytes that this process has had in memory, since `forget_peak` if that was called."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return 1024 * int(line.split()[1])
+
+
+def forget_peak() -> None:
+    """Let the peak start from what is in memory now; Linux only, elsewhere everything before counts too."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def description() -> dict[str, Any]:

@@ -10,8 +10,8 @@ The first row is torch's own float32, as the model is without ``with_precision``
 from __future__ import annotations
 
 import argparse
+import functools
 import multiprocessing
-import resource
 import statistics
 import tempfile
 import time
@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.machine import median_seconds, medians_in_turns, peak_memory
 from benchmarks.translate_checkpoints import comsl_checkpoint
 from comsl.allocator import keep_freed_memory, limit_kernel_caches
 from comsl.data.audio import load_clip
@@ -57,14 +58,12 @@ def demo(names: Sequence[str], rows: int, beam: int, repetitions: int, folder: P
     clips = [prepare_clip(load_clip(row["audio"]), processor) for row in test]
     sources = [row["source_language"] for row in test]
     texts: dict[str, list[str]] = {}
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    for repetition in range(repetitions + 1):  # the first one warms up
-        for name, (model, _) in models.items():
-            start = time.perf_counter()
-            found = decode_speech(model, processor, clips, sources, "en", options=DecodingOptions(beam=beam))
-            if repetition:
-                seconds[name].append(time.perf_counter() - start)
-            texts[name] = [hypothesis.text for hypothesis in found]
+
+    def decode(name: str) -> None:
+        found = decode_speech(models[name][0], processor, clips, sources, "en", options=DecodingOptions(beam=beam))
+        texts[name] = [hypothesis.text for hypothesis in found]
+
+    seconds = medians_in_turns({name: functools.partial(decode, name) for name in names}, repetitions)
     print(f"\ndemo: the shipped model, {rows} test rows a language, beam {beam}, median of {repetitions}")
     columns = "  ".join(f"{code:>5}" for code in LANGUAGES)
     print(f"{'':16}  {columns}   mean   loss   same  seconds  ratio  weights")
@@ -83,7 +82,7 @@ def demo(names: Sequence[str], rows: int, beam: int, repetitions: int, folder: P
         base = mean if name == OWN else base
         same = statistics.mean(map(str.__eq__, texts[name], texts[OWN]))
         each = "  ".join(f"{bleu.score:5.1f}" for bleu in scores)
-        middle, own = statistics.median(seconds[name]), statistics.median(seconds[OWN])
+        middle, own = seconds[name], seconds[OWN]
         print(
             f"{name:16}  {each}  {mean:5.1f}  {base - mean:5.2f}  {same:5.0%}  {middle:7.2f}  {own / middle:4.2f}x"
             f"  {weight_bytes(models[name][0]) / 1e6:4.1f} MB"
@@ -102,23 +101,14 @@ def measure(path: Path, name: str, beam: int, repetitions: int) -> dict[str, flo
     noise = [generator.normal(0.0, 0.1, round(SECONDS * 16_000)).astype(np.float32) for _ in range(CLIPS)]
     clips = [prepare_clip(waveform, processor) for waveform in noise]
     options = DecodingOptions(beam=beam, max_new_tokens=TOKENS, batch_size=CLIPS)
-    whole = _median(lambda: decode_speech(model, processor, clips, "de", "en", options=options), repetitions)
+    whole = median_seconds(lambda: decode_speech(model, processor, clips, "de", "en", options=options), repetitions)
     batch = processor.pad_features([clip.features for clip in clips])
     speech = {"input_features": batch["input_features"].to(model.dtype), "attention_mask": batch["attention_mask"]}
     ids = torch.full((CLIPS,), processor.language_id("de"))
     with torch.no_grad():
-        encoding = _median(lambda: model.encode(**speech, source_language_ids=ids), repetitions)
-    peak = 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"load": loading, "whole": whole, "encode": encoding, "weights": weight_bytes(model), "peak": peak}
-
-
-def _median(call: Any, repetitions: int) -> float:
-    times = []
-    for _ in range(repetitions + 1):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times[1:])
+        encoding = median_seconds(lambda: model.encode(**speech, source_language_ids=ids), repetitions)
+    bytes_ = {"weights": weight_bytes(model), "peak": peak_memory()}
+    return {"load": loading, "whole": whole, "encode": encoding, **bytes_}
 
 
 def medium(names: Sequence[str], beam: int, repetitions: int, folder: Path) -> None:

@@ -22,13 +22,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.batches import made_batch
+from benchmarks.batches import made_batch, with_cached_teacher
 from benchmarks.flops import batch_lengths, step_flops
 from benchmarks.machine import (
-    KeptForBackward,
     PeakMemory,
     best_rate,
     description,
+    kept_by,
     matrix_rate,
     median_seconds,
     one_line,
@@ -51,12 +51,18 @@ def ours(options: argparse.Namespace) -> tuple[nn.Module, Callable[[], Tensor], 
     """Model, loss of a step, and its useful arithmetic."""
     objectives = ObjectiveSet(OBJECTIVES)
     model = composite(options.size, dropout=0.1)
-    joint = JointModel(model, objectives, text_model(options.size)).to(options.device).train()
+    cached = options.system == "cached"
+    teacher = None if cached else text_model(options.size)
+    joint = JointModel(model, objectives, teacher, cached_teacher=cached).to(options.device).train()
     model.speech_encoder.requires_grad_(not options.frozen_speech)
     if options.checkpointing:
         model.activation_checkpointing_enable()
-    content = {name: value.to(options.device) for name, value in batch(options.utterances).items()}
+    made = batch(options.utterances)
+    made = with_cached_teacher(made, options.cached_teacher) if cached else made
+    content = {name: value.to(options.device) for name, value in made.items()}
     flops = step_flops(model.config, batch_lengths(content), objectives, options.frozen_speech)
+    if cached:
+        del flops["teacher"]
     return joint, lambda: joint(content).loss, {"flops": flops}
 
 
@@ -74,24 +80,27 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     """One system in this process."""
     dtype = getattr(torch, options.precision)
     rates = [(matrix_rate(dtype, options.device), best_rate(dtype, options.device))]
-    model, loss, facts = (ours if options.system == "ours" else published)(options)
+    model, loss, facts = (published if options.system == "published" else ours)(options)
+
+    def forward() -> Tensor:
+        with torch.autocast(options.device, torch.bfloat16, enabled=options.precision == "bfloat16"):
+            return loss()
 
     def step() -> None:
         model.zero_grad(set_to_none=True)
-        with torch.autocast(options.device, torch.bfloat16, enabled=options.precision == "bfloat16"):
-            value = loss()
-        value.backward()
+        forward().backward()
 
     weights = sum(value.nbytes for value in {p.data_ptr(): p for p in model.parameters()}.values())
     gradients = sum(p.nbytes for p in model.parameters() if p.requires_grad)
     on_gpu = options.device != "cpu"
     before = torch.cuda.memory_allocated() if on_gpu else resident_memory()
-    with KeptForBackward(model) as kept:
-        step()
+    step()
     model.zero_grad(set_to_none=True)
     with PeakMemory(on_gpu) as peak:
         seconds = median_seconds(step, options.repeats, warm_up=0)
     rates.append((matrix_rate(dtype, options.device), best_rate(dtype, options.device)))
+    model.zero_grad(set_to_none=True)
+    kept = kept_by(forward)  # last: it leaves the allocator's memory in another order
     rate, best = (sum(values) / 2 for values in zip(*rates, strict=True))
     return {
         "seconds": seconds,
@@ -99,7 +108,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "weights": weights,
         "gradients": gradients,
         "beyond": peak.bytes - before - gradients,
-        "kept": kept.bytes,
+        "kept": kept,
         "rate": rate,
         "best_rate": best,
         "machine": description(),
@@ -116,20 +125,26 @@ def main() -> None:
     parser.add_argument("--utterances", type=int, default=2, choices=tuple(SECONDS))
     parser.add_argument("--frozen-speech", action="store_true", help="as in the first epochs")
     parser.add_argument("--checkpointing", action="store_true", help="ours: compute activations again in the backward")
+    parser.add_argument(
+        "--cached-teacher",
+        type=int,
+        metavar="K",
+        help="ours once more, with the teacher's K likeliest tokens from disk",
+    )
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path, help="write the figures there")
-    parser.add_argument("--system", choices=("ours", "published"), help=argparse.SUPPRESS)
+    parser.add_argument("--system", choices=("ours", "cached", "published"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.system:
         print(json.dumps(measure(options)))
         return
     arguments = [f"--{name.replace('_', '-')}" for name in ("frozen_speech", "checkpointing") if vars(options)[name]]
-    for name in ("peer", "peer_attention", "size", "utterances", "precision", "device", "repeats"):
+    for name in ("peer", "peer_attention", "size", "utterances", "precision", "device", "repeats", "cached_teacher"):
         if vars(options)[name] is not None:
             arguments += [f"--{name.replace('_', '-')}", str(vars(options)[name])]
-    systems = ["published", "ours"] if options.peer else ["ours"]
+    systems = ["published"] * bool(options.peer) + ["ours"] + ["cached"] * bool(options.cached_teacher)
     results = {name: run_child("benchmarks.train_step", [*arguments, "--system", name]) for name in systems}
     report(options, results)
     if options.json:
@@ -145,14 +160,23 @@ def report(options: argparse.Namespace, results: dict[str, dict[str, Any]]) -> N
         f"{name} {value / useful:.0%}" for name, value in mine["flops"].items()
     ))  # fmt: skip
     for name, result in results.items():
-        speed = useful / result["seconds"]
+        speed = sum(result.get("flops", mine["flops"]).values()) / result["seconds"]
         print(
             f"{name:>10}: {result['seconds']:6.2f} s a step, {speed / 1e9:4.0f} GFLOP/s of useful arithmetic "
             f"({speed / result['rate']:.0%} of torch's product, {speed / result['best_rate']:.0%} of the fastest); "
             f"activations kept {result['kept'] / 1e9:.2f} GB; peak {result['peak'] / 1e9:.2f} GB, "
             f"{result['beyond'] / 1e9:.2f} GB beyond weights and gradients"
         )
-    if len(results) == 2:
+    if options.cached_teacher:
+        cached = results["cached"]
+        scored = int((batch(options.utterances)["translation_labels"] != -100).sum())
+        print(
+            f"{'cached':>10}: {cached['seconds'] / mine['seconds']:.2f} of the time a step; "
+            f"{(mine['weights'] - cached['weights']) / 1e9:.2f} GB less of weights, "
+            f"{(mine['peak'] - cached['peak']) / 1e9:.2f} GB less at the peak; "
+            f"{8 * options.cached_teacher} bytes on disk for each position of a translation ({scored} in the batch)"
+        )
+    if "published" in results:
         peer = results["published"]
         print(
             f"{'ratio':>10}: {peer['seconds'] / mine['seconds']:.2f}x the throughput, "

@@ -28,18 +28,22 @@ from typing import Any
 import torch
 
 from benchmarks import machine
+from benchmarks.flops import translation_flops
 from benchmarks.models import MBART
+from benchmarks.translate_checkpoints import comsl_config
 from benchmarks.translate_systems import (
     LONGEST,
     NEW_TOKENS,
     SHORTEST,
     Cell,
     checkpoint,
+    clips,
     long_file,
     missing_package,
     unsupported,
 )
-from benchmarks.translate_work import useful_flops
+from comsl.data.constants import SAMPLE_RATE
+from comsl.model.speech import MEL_FRAMES_PER_SECOND
 
 INSTALL = "pip install --no-deps -r benchmarks/requirements.txt"
 PEERS = ("transformers", "ctranslate2")
@@ -130,6 +134,12 @@ def peers_of(cell: Cell, peers: Sequence[str]) -> list[Cell]:
         else:
             cells.append(replace(cell, system=system))
     return cells
+
+
+def useful_flops(cell: Cell) -> float:
+    """Of all clips of a cell, at their true lengths."""
+    frames = [len(waveform) * MEL_FRAMES_PER_SECOND // SAMPLE_RATE for waveform in clips(cell.clips)]
+    return translation_flops(comsl_config(cell.size), frames, NEW_TOKENS, cell.beam)
 
 
 def report(measured: Sequence[Measured], limit: float, minutes: float) -> None:

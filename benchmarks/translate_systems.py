@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
 
 from benchmarks import translate_checkpoints as checkpoints
+from benchmarks.recordings import write_recording
 from comsl.data.constants import SAMPLE_RATE
 
 NEW_TOKENS = 20
@@ -109,15 +111,25 @@ class ComSL:
         return [len(row.tokens) for row in decode_speech(model, processor, prepared, "de", "en", options=options)]
 
     def translate_file(self, path: str) -> list[int]:
+        """New tokens of each segment, counted where the decoder hands them over."""
+        from comsl.inference import translate
         from comsl.inference.decode import DecodingOptions
         from comsl.inference.inputs import FileError
 
+        decode, tokens = translate.decode_modes, []
+
+        def counting(*arguments: Any, **settings: Any) -> Any:
+            found = decode(*arguments, **settings)
+            tokens.extend(len(text.tokens) for row in found for text in row.translations.values())
+            return found
+
         options = DecodingOptions(tokens_per_second=TOKENS_PER_SECOND, extra_tokens=0)
-        arguments = {"batch_size": self.cell.batch, "beam": self.cell.beam, "decoding": options}
-        (result,) = self.translator.translate([path], "de", **arguments)
+        settings = {"batch_size": self.cell.batch, "beam": self.cell.beam, "decoding": options}
+        with mock.patch.object(translate, "decode_modes", counting):
+            (result,) = self.translator.translate([path], "de", **settings)
         if isinstance(result, FileError):
             raise RuntimeError(result.message)
-        return [int(np.ceil(TOKENS_PER_SECOND * (part.end - part.start))) for part in result.segments]
+        return tokens
 
 
 class Transformers:
@@ -211,30 +223,8 @@ class CTranslate2:
 
 
 def long_file(folder: Path, minutes: float) -> Path:
-    """A recording of synthetic speech: German sentences of many speakers with pauses of 0.2 to 1 s between them."""
-    import soundfile
-
-    path = folder / f"speech-{minutes:g}-minutes.wav"
+    """A recording whose pauses of 0.2 to 1 s leave little to cut away."""
+    path = folder / f"sentences-{minutes:g}-minutes.wav"
     if not path.exists():
-        samples = round(60 * minutes * SAMPLE_RATE)
-        parts, length = [], 0
-        for part in _sentences():
-            parts.append(part)
-            length += len(part)
-            if length >= samples:
-                break
-        soundfile.write(path, np.concatenate(parts)[:samples], SAMPLE_RATE)
+        write_recording(path, minutes, pauses=(0.2, 1.0))
     return path
-
-
-def _sentences() -> Iterator[np.ndarray]:
-    from comsl.demo.speech import TRAIN_VARIANTS, Voice, synthesize
-
-    subjects = ("Die alte Lehrerin", "Der kleine Hund", "Mein Bruder", "Eine junge Ärztin", "Das müde Kind")
-    verbs = ("fährt morgen", "geht am Montag", "läuft jeden Tag", "kommt heute Abend", "reist im Sommer")
-    places = ("mit dem Zug nach Berlin", "durch den dunklen Wald", "zum Markt am Fluss", "in die neue Schule")
-    rng = np.random.default_rng(0)
-    while True:
-        text = " ".join(str(rng.choice(words)) for words in (subjects, verbs, places)) + "."
-        voice = Voice("de", str(rng.choice(TRAIN_VARIANTS)))
-        yield synthesize(text, voice, silence=(0.0, float(rng.uniform(0.2, 1.0))))

@@ -11,26 +11,10 @@ import json
 import sys
 import time
 import warnings
-from pathlib import Path
 from typing import Any
 
+from benchmarks.machine import forget_peak, peak_memory
 from benchmarks.translate_systems import Cell, clips, load
-
-STATUS = Path("/proc/self/status")
-
-
-def reset_peak() -> None:
-    """Let the peak resident memory start from what is resident now; Linux only, elsewhere loading counts too."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def peak() -> int | None:
-    """Peak resident memory in bytes since ``reset_peak``."""
-    if not STATUS.exists():
-        return None
-    line = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM"))
-    return 1024 * int(line.split()[1])
 
 
 def main() -> None:
@@ -43,8 +27,8 @@ def main() -> None:
 
     with contextlib.redirect_stdout(sys.stderr):
         system = load(cell)
-        loading = peak()
-        reset_peak()
+        loading = peak_memory()
+        forget_peak()
         system.translate_clips(clips(1))  # warm-up, of a long file too
         waveforms = clips(cell.clips)
 
@@ -56,7 +40,7 @@ def main() -> None:
             start = time.perf_counter()
             tokens = run()
             answer(seconds=time.perf_counter() - start, tokens=tokens)
-        answer(peak=peak(), peak_loading=loading)
+        answer(peak=peak_memory(), peak_loading=loading)
 
 
 if __name__ == "__main__":

@@ -13,21 +13,20 @@ from __future__ import annotations
 import argparse
 import itertools
 import random
-import statistics
 import string
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
 from rich.table import Table
 from torch.nn.functional import cross_entropy, linear
-from transformers import MBart50Tokenizer, MBartConfig, MBartForConditionalGeneration
+from transformers import MBart50Tokenizer, MBartForConditionalGeneration
 from transformers.models.mbart50.tokenization_mbart50 import FAIRSEQ_LANGUAGE_CODES
 
+from benchmarks.machine import medians_in_turns
+from benchmarks.models import mbart_config
 from comsl.model.coverage import Texts, TrimReport
 from comsl.model.loading import quiet
 from comsl.model.trim import trim
@@ -51,9 +50,8 @@ def save_text_model(path: Path, layers: int) -> list[str]:
     languages = [(code, 0.0) for code in FAIRSEQ_LANGUAGE_CODES]
     pieces = made_up_pieces(VOCABULARY - len(special) - len(languages) - 1)
     tokenizer = MBart50Tokenizer(vocab=[*special, *pieces, *languages, ("<mask>", 0.0)])
-    sizes = {f"{coder}_{name}": number for coder in ("encoder", "decoder") for name, number in
-             (("layers", layers), ("ffn_dim", 4096), ("attention_heads", 16))}  # fmt: skip
-    config = MBartConfig(vocab_size=VOCABULARY, d_model=WIDTH, scale_embedding=True, decoder_start_token_id=2, **sizes)
+    config = mbart_config("medium", vocabulary=VOCABULARY)
+    config.encoder_layers = config.decoder_layers = layers
     with quiet():
         MBartForConditionalGeneration(config).save_pretrained(path)
         tokenizer.save_pretrained(path)
@@ -73,18 +71,6 @@ def step_of(rows: int) -> Callable[[], None]:
         optimizer.zero_grad(set_to_none=True)
 
     return step
-
-
-def seconds_of(steps: dict[Any, Callable[[], None]], repeats: int) -> dict[Any, float]:
-    """Median of each, taken in turns; the first turn only warms up."""
-    times: dict[Any, list[float]] = {name: [] for name in steps}
-    for turn in range(repeats + 1):
-        for name, step in steps.items():
-            started = time.perf_counter()
-            step()
-            if turn:
-                times[name].append(time.perf_counter() - started)
-    return {name: statistics.median(found) for name, found in times.items()}
 
 
 def matrix_product() -> tuple[Callable[[], None], float]:
@@ -129,7 +115,7 @@ def show(reports: list[TrimReport], repeats: int) -> None:
     product, operations = matrix_product()
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        seconds = seconds_of({"limit": product} | {rows: step_of(rows) for rows, _, _ in sizes}, repeats)
+        seconds = medians_in_turns({"limit": product} | {rows: step_of(rows) for rows, _, _ in sizes}, repeats)
     limit = operations / seconds["limit"]
     table = Table()
     for head in ("tokens", "parameters", "MB", "step of the output layer", "ratio", "of the limit"):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -58,6 +57,7 @@ def measure(path: Path) -> dict[str, float]:
     """Seconds of each stage and memory, of this process."""
     import torch
 
+    from benchmarks.machine import peak_memory
     from comsl.data.collate import Collator
     from comsl.data.dataset import NEEDS, SpeechTranslationDataset
     from comsl.data.manifest import load_manifest
@@ -67,7 +67,7 @@ def measure(path: Path) -> dict[str, float]:
     processor = ComSLProcessor.from_pretrained(PROCESSOR)
     torch.set_num_threads(1)  # as in a worker of the loader
     fields = sorted(NEEDS.keys() - {"ctc"})
-    result = {"imports MB": _peak()}
+    result = {"imports MB": peak_memory() / 2**20}
     start = last = time.perf_counter()
 
     def done(stage: str) -> None:
@@ -88,12 +88,8 @@ def measure(path: Path) -> dict[str, float]:
     Collator(processor, fields)([dataset[index] for index in first])
     done("first batch")
     result["total"] = last - start
-    result["peak MB"] = _peak()
+    result["peak MB"] = peak_memory() / 2**20
     return result
-
-
-def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def compare(sizes: list[int], suffixes: list[str], folder: Path) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from comsl.errors import ComSLError, UsageError
-from comsl.files import write_atomically
+from comsl.files import replacing, sync, write_atomically
 
 HYPOTHESES = "hypotheses.jsonl"
 SCORES = "scores.json"
@@ -107,7 +107,11 @@ class RecordLog:
         return ordered
 
     def _rewrite(self, records: Iterable[Record]) -> None:
-        write_atomically(self.folder / HYPOTHESES, "".join(_line(record) for record in records))
+        with replacing(self.folder / HYPOTHESES) as temporary:
+            with temporary.open("w", encoding="utf-8", newline="\n") as file:
+                file.writelines(map(_line, records))
+            sync(temporary)
+        sync(self.folder)
 
     def _write_state(self) -> None:
         progress = {"seconds": self.seconds, "longest_whole": self.longest_whole}
@@ -165,18 +169,19 @@ def _lines(path: Path, torn: bool = False) -> list[Record]:
     """``torn``: a last line that a killed process left unfinished is no error."""
     if torn and not path.is_file():
         return []
-    # Not splitlines(): a hypothesis may hold U+2028, which JSON leaves as it is.
-    lines = [line for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if line.strip()]
     records = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            record = json.loads(line)
-            records.append({field: record[field] for field in FIELDS})
-        except (ValueError, KeyError, TypeError) as error:
-            if torn and number == len(lines):
-                break
-            problem = f"not a hypothesis record ({error}): run comsl evaluate again"
-            raise ComSLError(f"{path}, line {number}: {problem}") from error
+    # Only "\n" ends a line: a hypothesis may hold U+2028, which JSON leaves as it is.
+    with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
+        lines = (line for line in file if line.strip())
+        for number, line in enumerate(lines, start=1):
+            try:
+                record = json.loads(line)
+                records.append({field: record[field] for field in FIELDS})
+            except (ValueError, KeyError, TypeError) as error:
+                if torn and next(lines, None) is None:
+                    break
+                problem = f"not a hypothesis record ({error}): run comsl evaluate again"
+                raise ComSLError(f"{path}, line {number}: {problem}") from error
     return records
 
 

@@ -189,14 +189,18 @@ class QuantizedLinear(_Packed):
         codes, scales = quantize_rows(rows, 127)
         # The kernels want unsigned inputs: the same integers, with 128 for zero.
         codes = codes.view(torch.uint8).bitwise_xor_(0x80)
-        product = torch.ops.onednn.qlinear_pointwise(
-            codes, 1.0, 128, self.packed, self.scales, self.zeros, None, 1.0, 0, torch.float32, "none", [], ""
-        )
+        product = self.product(codes)
         if self.bias is None:
             product *= scales[:, None]
         else:
             torch.addcmul(self.bias, product, scales[:, None], out=product)
         return product.view(*inputs.shape[:-1], -1)
+
+    def product(self, codes: Tensor) -> Tensor:
+        """uint8 [M, K], 128 for zero -> float32 [M, N]: the kernel alone."""
+        return torch.ops.onednn.qlinear_pointwise(
+            codes, 1.0, 128, self.packed, self.scales, self.zeros, None, 1.0, 0, torch.float32, "none", [], ""
+        )
 
 
 class QuantizedEmbedding(_Packed):

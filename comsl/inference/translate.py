@@ -1,5 +1,6 @@
 """Audio files of any length -> translations, transcripts or both."""
 
+import logging
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -22,6 +23,8 @@ from comsl.inference.segment import MAX_JOINED, THRESHOLD, Segment, segment
 from comsl.inference.subtitles import FileResult, SegmentResult
 from comsl.languages import get_language
 from comsl.progress import track
+
+logger = logging.getLogger(__name__)
 
 WINDOW_BATCHES = 8
 """Batches' worth of segments that are collected, over files, before they are sorted by length and decoded."""
@@ -137,6 +140,8 @@ class Translator:
         Raises:
             UsageError: unknown task or mode, unknown language or one that the model lacks, settings that the model has
                 no head or no calibration for; before any file is opened.
+
+        A target that training did not teach the model is a warning in the log: what comes out may be another language.
         """
         for kind, name, known in (("task", task, TASKS), ("mode", mode, MODES)):
             if name not in known:
@@ -144,7 +149,7 @@ class Translator:
         if task == "transcribe" and (mode != "direct" or confidence):
             raise UsageError("modes and confidence are of translations: leave them out, or ask for the task both")
         source = self._language(source)
-        target = source if task == "transcribe" else self._language(target)
+        target = source if task == "transcribe" else self._target(target)
         limit = longest_clip(self.model, self.processor)
         limit = limit if max_duration is None else min(limit, max_duration)
         options = replace(decoding or DecodingOptions(), beam=beam, batch_size=batch_size)
@@ -158,6 +163,14 @@ class Translator:
         if not progress:
             return results
         return track(results, total=len(inputs), description="translating", unit="file")
+
+    def _target(self, code: str) -> str:
+        target, taught = self._language(code), self.model.config.translation_targets
+        if taught and target not in taught:
+            logger.warning(
+                f"the model was trained to translate into {', '.join(taught)}; into {target} it may write anything"
+            )
+        return target
 
     def _language(self, code: str) -> str:
         """The code that the model calls the language by."""

@@ -24,6 +24,7 @@ class ComSLConfig(PreTrainedConfig):
         fixed_duration: seconds that every clip is padded to with silence (Whisper's original regime); None: true
             lengths.
         ctc_vocabulary: symbols of the CTC head on the speech encoder, index 0 is the blank; None: no such head.
+        translation_targets: languages that training taught it to translate into; None: not recorded.
         mask_token_id: token that stands for a masked transcript token in masked token prediction.
     """
 
@@ -43,6 +44,7 @@ class ComSLConfig(PreTrainedConfig):
     languages: dict[str, int] | None = None
     fixed_duration: float | int | None = None
     ctc_vocabulary: list[str] | None = None
+    translation_targets: list[str] | None = None
     # Token ids; None: those of the text part.
     pad_token_id: Any = None
     bos_token_id: Any = None

@@ -123,7 +123,9 @@ def _read(path: str | Path, what: str, load: Callable[..., Any], **kwargs: Any) 
     """Run a `from_pretrained`; what goes wrong in it becomes one line that names the checkpoint."""
     # A hub id is at most organisation/name; anything else can only be a directory, and so can a name in one of ours.
     place = Path(path)
-    if not place.exists() and (place.is_absolute() or len(place.parts) != 2 or place.parent.is_dir()):
+    written_as_path = str(path).startswith((".", "~")) or str(path).endswith("/")
+    local = written_as_path or place.is_absolute() or len(place.parts) != 2 or place.parent.is_dir()
+    if local and not place.exists():
         raise ModelLoadError(f"{path}: no such directory")
     if place.is_dir() and what == "config.json" and not (place / what).is_file():
         raise ModelLoadError(f"{path}: no {what}, so no model; a training leaves its model there when it is finished")

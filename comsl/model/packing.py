@@ -20,6 +20,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from .adapter import length_mask
+from .recomputing import recomputed
 
 PACKED_ATTENTION = "comsl_packed"
 """Name of the attention implementation: torch's fused attention, for packed sequences and for padded ones."""
@@ -83,7 +84,8 @@ class Spans:
         """Packed states [T, ...] -> [S, L, ...], zeros behind each span."""
         rows = states if self._consecutive else states.index_select(0, self.index)
         padded = rows.new_zeros(len(self.lengths) * self.longest, *rows.shape[1:])
-        return padded.index_copy_(0, self.places, rows).unflatten(0, (-1, self.longest))
+        # (Autograd keeps nothing but the places; of index_copy_ it would keep the rows as well.)
+        return padded.index_put_((self.places,), rows).unflatten(0, (-1, self.longest))
 
     def packed(self, states: Tensor) -> Tensor:
         """[S, L, ...] -> [sum of lengths, ...]."""
@@ -130,7 +132,7 @@ def _attention(
 
     def rows(spans: Spans, heads: Tensor) -> Tensor:
         """[1, H, T, d_h] -> [S, H, L, d_h]"""
-        return spans.padded(heads[0].transpose(0, 1)).transpose(1, 2)
+        return recomputed(spans.padded, heads[0].transpose(0, 1)).transpose(1, 2)
 
     output = nn.functional.scaled_dot_product_attention(
         rows(attention_mask.queries, query),
@@ -141,7 +143,7 @@ def _attention(
         is_causal=attention_mask.causal,
         scale=scaling,
     )
-    return attention_mask.queries.packed(output.transpose(1, 2))[None], None
+    return recomputed(attention_mask.queries.packed, output.transpose(1, 2))[None], None
 
 
 AttentionInterface.register(PACKED_ATTENTION, _attention)

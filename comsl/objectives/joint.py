@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from comsl.model.modeling import ComSLForConditionalGeneration
 from comsl.model.products import speed_up_linears
+from comsl.model.recomputing import recompute_cheap_layers, recomputing
 from comsl.objectives.base import ObjectiveError
 from comsl.objectives.settings import ObjectiveSet
 from comsl.objectives.views import Batch, compute_views, counts
@@ -79,6 +80,7 @@ class JointModel(nn.Module):
         scored = any(objective.reads().pairs and getattr(objective, "weight", 0) for objective in objectives)
         model.sparse_lookups = tied and scored
         speed_up_linears(self)
+        recompute_cheap_layers(model)
         self.train(model.training)
 
     def train(self, mode: bool = True) -> JointModel:
@@ -95,7 +97,8 @@ class JointModel(nn.Module):
         """Args: batch: from the collator. counts: global counts (default: this batch's own)."""
         local = self.counts(batch)
         divisors = local if counts is None else counts
-        views = compute_views(self.model, batch, self.objectives.reads, self.teacher)
+        with recomputing():
+            views = compute_views(self.model, batch, self.objectives.reads, self.teacher)
         loss: Tensor | None = None
         terms = {}
         for term in self.objectives.terms(views):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -184,7 +185,7 @@ class _Worker:
             "git_commit": self.code,
             "sources": self.labelling.described,
             "held_out": self.held_out.counts(),
-            "filters": asdict(self.filters),
+            "filters": {name: _finite(value) for name, value in asdict(self.filters).items()},
             "reasons": REASONS,
             "directions": directions,
             "all": {
@@ -244,6 +245,11 @@ def _check_folder(out: Path, names: Sequence[str]) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ComSLError(f"--out {out}: cannot be written: {error.strerror}") from error
+
+
+def _finite(value: float) -> float | None:
+    """Minus infinity, which JSON does not have, as null."""
+    return value if math.isfinite(value) else None
 
 
 def _distribution(scores: Sequence[float]) -> dict[str, float]:

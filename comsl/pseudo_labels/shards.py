@@ -25,7 +25,7 @@ from comsl.files import write_atomically
 from comsl.progress import console, track
 from comsl.training.distributed import rank, world_size
 
-SHARD_ROWS = 1024
+SHARD_ROWS = 512
 STATE = "state.json"
 PATIENCE = 600.0
 """Seconds that a process waits for the first one to prepare the folder."""

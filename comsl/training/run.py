@@ -22,6 +22,7 @@ from comsl.errors import ComSLError
 from comsl.model import ComSLProcessor, compose, load_model
 from comsl.model.lora import add_lora
 from comsl.objectives import JointModel, ObjectiveSet
+from comsl.objectives.base import Target
 from comsl.progress import console
 from comsl.training.callbacks import RunLog
 from comsl.training.checkpoints import (
@@ -130,6 +131,7 @@ def build_trainer(
     if configuration.reinitialize:
         set_seed(configuration.seed)
         model = type(model)(model.config)
+    _record_targets(model, objectives, train_rows)
     add_lora_as_asked(configuration, model)
     joint = JointModel(model, objectives, teacher, configuration.reduction, cached_teacher=train_cache is not None)
     text_limit = text_encoder_limit(model, processor)
@@ -184,6 +186,13 @@ def starting_model(configuration: TrainConfiguration) -> tuple[Any, ComSLProcess
             model, processor = _compose(configuration, parts, speech, text)
     set_dropout(model, configuration.dropout, configuration.adapter_dropout)
     return model, processor
+
+
+def _record_targets(model: Any, objectives: ObjectiveSet, rows: Any) -> None:
+    """Which languages the model has been taught to translate into, in its configuration: now, and before."""
+    if any(target is Target.TRANSLATION for _, target in objectives.reads.pairs):
+        taught = {*(model.config.translation_targets or ()), *rows.unique("target_language")} - {None}
+        model.config.translation_targets = sorted(taught)
 
 
 def set_dropout(model: Any, text: float | None, adapter: float | None) -> None:

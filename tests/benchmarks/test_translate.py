@@ -3,10 +3,9 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.translate import parse
+from benchmarks.translate import parse, useful_flops
 from benchmarks.translate_checkpoints import NEVER, comsl_config
 from benchmarks.translate_systems import NEW_TOKENS, Cell, clips, unsupported
-from benchmarks.translate_work import useful_flops
 from comsl.inference.clips import prepare_clip
 from comsl.inference.decode import DecodingOptions, decode_speech
 from comsl.inference.translate import shipped_model

@@ -33,4 +33,5 @@ def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     started = time.monotonic()
     again = run_demo(tmp_path, sizes, words, beam=1, test_size=4)
     assert again["bleu"] == summary["bleu"]
+    assert again["seconds"]["train comsl"] == summary["seconds"]["train comsl"]
     assert time.monotonic() - started < summary["seconds"]["all"]

@@ -126,6 +126,8 @@ def test_a_damaged_or_mistyped_model_is_refused_in_one_line(tmp_path: Path, monk
     assert "no such directory" in refused(tmp_path / "modle")
     monkeypatch.chdir(tmp_path)
     assert "no such directory" in refused("modle")
+    for spelling in ("./runz/modle", "../runz", "~/modle", "runz/modle/"):
+        assert "no such directory" in refused(spelling)
     (tmp_path / "runs" / "half").mkdir(parents=True)
     assert "no such directory" in refused("runs/modle"), "runs is a directory here"
     assert "no config.json, so no model" in refused("runs/half")

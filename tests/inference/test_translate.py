@@ -246,6 +246,15 @@ def test_languages(translator, folder):
     assert next(iter(translator.translate([folder / "a.wav"], "zh-CN", beam=1, decoding=SEARCH))).source == "zh"
 
 
+def test_a_target_that_training_did_not_teach_is_said(translator, folder, monkeypatch, caplog):
+    monkeypatch.setattr(translator.model.config, "translation_targets", ["en", "fr"])
+    for target in ("en", "zh"):
+        translator.translate([folder / "a.wav"], "de", target)
+    translator.translate([folder / "a.wav"], "zh", task="transcribe")
+    message = "the model was trained to translate into en, fr; into zh it may write anything"
+    assert [record.message for record in caplog.records] == [message]
+
+
 def test_long_speech_is_cut_to_what_the_model_takes(translator, sentences, tmp_path):
     import numpy as np
     import soundfile

@@ -110,7 +110,7 @@ def test_rows_and_signature_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyP
     facts = development.facts()
     assert (facts["metric"], facts["rows"]) == ("bleu", 3)
     assert {name: direction["rows"] for name, direction in facts["directions"].items()} == {"de-en": 2, "en-zh": 1}
-    for name, tokenizer in (("de-en", "13a"), ("en-zh", "zh")):
+    for name, tokenizer in (("de-en", "13a"), ("en-zh", "char")):
         assert (
             f"nrefs:1|case:mixed|eff:no|tok:{tokenizer}|smooth:exp|version:" in facts["directions"][name]["signature"]
         )

@@ -68,6 +68,7 @@ def test_a_run_directory(world: Path, joint_run: Path) -> None:
     assert (record["development"]["metric"], record["development"]["rows"]) == ("bleu", 3)
     assert record["development"]["directions"]["de-en"]["signature"].startswith("nrefs:1|")
     model, processor = load_model(joint_run)
+    assert model.config.translation_targets == ["en"]
     clips = [prepare_clip(torch.sin(torch.arange(8000) / 20).numpy(), processor)]
     (hypothesis,) = decode_speech(model, processor, clips, "de", "en", options=DecodingOptions(max_new_tokens=3))
     assert len(hypothesis.tokens) <= 3

@@ -16,8 +16,9 @@ from typing import Any
 import datasets
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 
+from comsl.data.corpora.audio_folder import load_audio_folder
 from comsl.data.corpora.audit import Auditor, Limits, Row, summary_line
-from comsl.data.corpora.clips import CHUNK, Clip, check_clip, in_processes, processors, read_record
+from comsl.data.corpora.clips import Clip, check_clip, in_processes, processors, read_record
 from comsl.data.errors import CorpusError
 from comsl.data.manifest import write_manifest
 from comsl.errors import UsageError, nearest
@@ -30,6 +31,9 @@ FIELDS = ("audio", "transcript", "translation", "id", "speaker", "source_languag
 
 SPLIT_NAMES = {"validation": "dev", "valid": "dev", "val": "dev"}
 """What this package calls splits that have other names on the hub; all others keep theirs."""
+
+CHUNK = 8
+"""Clips that a process decodes before it reports: few, for their bytes are in memory."""
 
 AUDIT, FAILED = "audit.json", "failed.jsonl"
 
@@ -164,6 +168,8 @@ def _load(location: Location) -> dict[str, datasets.Dataset]:
         if any((folder / file).is_file() for file in ("dataset_dict.json", "state.json")):
             found = datasets.load_from_disk(str(folder))
             found = found if isinstance(found, datasets.DatasetDict) else {str(found.split or "train"): found}
+            parts = {name: found[name] for name in names or found}
+        elif (found := load_audio_folder(folder)) is not None:
             parts = {name: found[name] for name in names or found}
         else:
             loaded = datasets.load_dataset(location.name, location.config, split=names, revision=location.revision)

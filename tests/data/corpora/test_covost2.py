@@ -167,5 +167,7 @@ def test_the_audit_finds_exactly_what_was_planted(
     }
     page = result.page.read_text(encoding="utf-8")
     assert f"* {len(lost)} rows are lost" in page
-    assert "| fr_en | test | 18 |" in page
+    assert "* of the test rows 6 stay in the manifests and fail, 1 are in no manifest" in page
+    assert "| fr_en | test | 18 | 18 |" in page
+    assert "published rows" not in page
     assert "lost.mp3 is not in validated.tsv" in page

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,39 @@ def test_killed_while_unpacking(corpus: Path, monkeypatch: pytest.MonkeyPatch) -
     prepare(corpus / "covost", archive, out, ["fr"])
 
 
+@pytest.mark.slow
+def test_killed_for_real(tmp_path: Path) -> None:
+    """By SIGKILL while its processes decode: they end too, and the same command goes on and gives the same files."""
+    names = [f"clip_{number}.mp3" for number in range(600)]
+    lines = [f"s{number % 5}\t{name}\tmot {number}" for number, name in enumerate(names)]
+    write_language(tmp_path / "fr", lines, dict.fromkeys(names, mp3(0.5)))
+    write_translations(tmp_path, "fr_en", [f"{name}\tword\ttrain" for name in names])
+    words = ["-m", "comsl", "prepare", "covost2", "--covost", ".", "--common-voice", ".", "--languages", "fr"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1])}
+    command = [sys.executable, *words, "--workers", "2", "--out"]
+    process = subprocess.Popen([*command, "killed"], cwd=tmp_path, env=environment)
+    record = tmp_path / "killed" / "checked" / "fr.jsonl"
+    while not (record.exists() and record.stat().st_size):
+        assert process.poll() is None
+        time.sleep(0.01)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.kill()
+    process.wait()
+    known = record.read_bytes().count(b"\n")
+    assert 0 < known < 600
+    assert not (tmp_path / "killed" / "fr_en").exists()
+    deadline = time.monotonic() + 30
+    while any(Path(f"/proc/{child}").exists() for child in children):  # they do not live on
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    for out in ("killed", "undisturbed"):
+        subprocess.run([*command, out], cwd=tmp_path, env=environment, check=True)
+    assert len(record.read_text().splitlines()) == 600
+    manifests = [(tmp_path / out / "fr_en" / "train.jsonl").read_bytes() for out in ("killed", "undisturbed")]
+    assert manifests[0] == manifests[1]
+    assert manifests[0].count(b"\n") == 600
+
+
 # ----------------------------------------------------------------------------------------------------------- bad input
 
 
@@ -173,6 +207,9 @@ def test_command(corpus: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert splits(corpus / "out") == EXPECTED
     assert f"* not prepared: {line}" in (corpus / "out" / "audit-xx-en.md").read_text()
     assert run(corpus, "--languages", "fr") == 0
+    page = (corpus / "out" / "audit-xx-en.md").read_text()
+    assert "* 236,887 rows that the published corpus has were not found at all" in page  # of 207,374 + 2 x 14,760
+    assert "| fr_en | train | 3 | 3 | 0.00 | 207,374 | 264 |" in page
     assert run(corpus, "--languages", "fr", "--strict", "--partial") == 1
     assert complaints(capfd)[0].startswith("--strict: 1 rows are lost or fail")
     # A pair that cannot be prepared any more is not on the page with what it was.

@@ -113,6 +113,29 @@ def test_files_of_a_saved_data_set(tmp_path: Path) -> None:
     assert audit["splits"]["test"]["losses"] == {"missing": 1}
 
 
+@pytest.mark.parametrize("layout", ["a file a split", "one file"])
+def test_a_folder_of_audio_files(tmp_path: Path, layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "folder"
+    for name in ("train/a.mp3", "train/b.mp3", "test/c.mp3"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(mp3(0.5))
+    if layout == "one file":
+        (folder / "metadata.csv").write_text("file_name,said\ntrain/a.mp3,NA\ntest/c.mp3,null\ntrain/b.mp3,007\n")
+    else:
+        (folder / "train" / "metadata.csv").write_text("file_name,said\na.mp3,NA\nb.mp3,007\n")
+        (folder / "test" / "metadata.jsonl").write_text('{"file_name": "c.mp3", "said": "null"}\n')
+    columns = Columns.parse("audio=audio,transcript=said", "es", None)
+    audit = prepare(Location(str(folder)), columns, tmp_path / "out")
+    assert audit["manifests"] == {"train": "train.jsonl", "test": "test.jsonl"}
+    train, test = (load_manifest(tmp_path / "out" / f"{split}.jsonl") for split in ("train", "test"))
+    assert (train["transcript"][:], test["transcript"][:]) == (["NA", "007"], ["null"])
+    assert test["audio"][:] == [str(folder / "test" / "c.mp3")]
+    monkeypatch.setattr(hub, "_check", None)
+    assert prepare(Location(str(folder)), columns, tmp_path / "out") == json.loads(
+        (tmp_path / "out" / "audit.json").read_text()
+    )
+
+
 def test_going_on(parquet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded = []
     check = clips_module.check_clip

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -94,12 +95,13 @@ def _page(summary: dict[str, Any], examples: dict[tuple[str, str], list[dict[str
     yield (
         "`rows` are those of CoVoST 2's own split procedure, `manifest` those that were written. A row whose clip or"
         " text cannot be used is left out of train and dev; in test it stays, so that evaluation counts it as failed."
-        f" Published: {_published_note(summary['partial'])}\n"
+        f" {_published_note(summary['partial'])}\n"
     )
     kinds = [kind for kind in LOSSES if any(kind in counts["losses"] for _, _, counts in _splits(audits))]
+    columns = _columns(kinds, summary["partial"])
     yield from _table(
-        ["pair", "split", "rows", "published", "manifest", "hours", "published", *kinds, "outliers", "repeated clips"],
-        ([pair, split, *_numbers(counts, kinds)] for pair, split, counts in _splits(audits)),
+        ["pair", "split", *columns],
+        ([pair, split, *(cell(counts) for cell in columns.values())] for pair, split, counts in _splits(audits)),
     )
     yield ""
     for kind in kinds:
@@ -128,6 +130,11 @@ def _page(summary: dict[str, Any], examples: dict[tuple[str, str], list[dict[str
 def _verdict(summary: dict[str, Any]) -> Iterator[str]:
     lost, short = summary["rows_lost_or_failing"], summary["rows_short_of_published"]
     yield f"* {lost:,} rows are lost, or stay in test and fail" if lost else "* no row is lost"
+    test = [counts["losses"] for _, split, counts in _splits(summary["pairs"]) if split == "test"]
+    absent = sum(kinds.get(NOT_IN_RELEASE, 0) for kinds in test)
+    failing = sum(sum(kinds.values()) for kinds in test) - absent
+    if failing or absent:
+        yield f"* of the test rows {failing:,} stay in the manifests and fail, {absent:,} are in no manifest"
     if short:
         yield f"* {short:,} rows that the published corpus has were not found at all"
     for error in summary["errors"]:
@@ -136,19 +143,29 @@ def _verdict(summary: dict[str, Any]) -> Iterator[str]:
 
 def _published_note(partial: bool) -> str:
     if partial:
-        return "not compared; what was prepared is only a part, or a look-alike, of the corpus."
-    return f"the corpus over {RELEASE} (sources: `comsl/data/corpora/covost2/published.py`)."
+        return "A part, or a look-alike, of the corpus: not compared with the published sizes."
+    return f"Published: the corpus over {RELEASE} (sources: `comsl/data/corpora/covost2/published.py`)."
 
 
-def _numbers(counts: dict[str, Any], kinds: Sequence[str]) -> Iterator[str]:
-    yield f"{counts['rows']:,}"
-    yield f"{counts['published_rows']:,}"
-    yield f"{counts['written']:,}"
-    yield f"{counts['hours']:.2f}"
-    yield f"{counts['published_hours']:g}"
-    yield from (f"{counts['losses'].get(kind, 0):,}" for kind in kinds)
-    yield f"{counts['outliers']:,}"
-    yield f"{counts['repeated']:,}"
+def _columns(kinds: Sequence[str], partial: bool) -> dict[str, Callable[[dict[str, Any]], str]]:
+    """Header -> cell of a split's counts."""
+    published: dict[str, Callable[[dict[str, Any]], str]] = {
+        "published rows": lambda counts: f"{counts['published_rows']:,}",
+        "published hours": lambda counts: f"{counts['published_hours']:g}",
+    }
+    return {
+        "rows": lambda counts: f"{counts['rows']:,}",
+        "manifest": lambda counts: f"{counts['written']:,}",
+        "hours": lambda counts: f"{counts['hours']:.2f}",
+        **({} if partial else published),
+        **{kind: functools.partial(_losses_of, kind) for kind in kinds},
+        "outliers": lambda counts: f"{counts['outliers']:,}",
+        "repeated clips": lambda counts: f"{counts['repeated']:,}",
+    }
+
+
+def _losses_of(kind: str, counts: dict[str, Any]) -> str:
+    return f"{counts['losses'].get(kind, 0):,}"
 
 
 def _outlier_note(summary: dict[str, Any]) -> Iterator[str]:
