@@ -78,9 +78,7 @@ class TeacherCacheWriter:
             np.save(folder / OFFSETS, self.offsets)
             for name, kind in ((TOKENS, np.int32), (PROBABILITIES, np.float32)):
                 np.lib.format.open_memmap(folder / name, "w+", kind, shape).flush()
-                # A mapped file on a full disk would end the process without a word; here it is an error.
-                with (folder / name).open("r+b") as file:
-                    os.posix_fallocate(file.fileno(), 0, (folder / name).stat().st_size)
+                _reserve(folder / name)
         self._tokens = np.load(folder / TOKENS, mmap_mode="r+")
         self._probabilities = np.load(folder / PROBABILITIES, mmap_mode="r+")
 
@@ -108,3 +106,10 @@ class TeacherCacheWriter:
     def finish(self, record: dict[str, Any]) -> None:
         """Say that all processes have flushed, and what was written."""
         write_atomically(self.folder / RECORD, json.dumps(record, indent=2) + "\n")
+
+
+def _reserve(path: Path) -> None:
+    """Take the room of a sparse file: writing to a mapped one on a full disk would end the process without a word."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)

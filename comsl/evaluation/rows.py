@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from comsl.data.audio import audio_duration, load_clip
-from comsl.data.manifest import load_manifest
+from comsl.data.manifest import load_manifest, manifest_files
 from comsl.errors import ComSLError, UsageError
 from comsl.evaluation.metrics import pair_name
 from comsl.evaluation.records import Record
@@ -20,7 +20,7 @@ from comsl.inference import MODES
 from comsl.progress import track
 
 Manifest = str | Path | Sequence[str | Path]
-"""Path of a manifest, or of several whose rows follow each other."""
+"""Path of a manifest, or of several whose rows follow each other; patterns, too."""
 
 
 class ManifestRows:
@@ -120,7 +120,6 @@ class TrainingRows:
         return found["transcript"].to_pylist(), found["translation"].to_pylist()
 
 
-def manifest_paths(manifest: Manifest | None) -> list[str | Path]:
-    if manifest is None:
-        return []
-    return [manifest] if isinstance(manifest, str | Path) else list(manifest)
+def manifest_paths(manifest: Manifest | None) -> list[Path]:
+    """The files themselves, in their order, where patterns name them; ManifestError where that are none."""
+    return [] if manifest is None else manifest_files(manifest)

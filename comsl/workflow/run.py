@@ -30,6 +30,10 @@ COMPLAINT = "comsl: "
 """How a command's line about what went wrong begins, whatever a launcher says after it."""
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: the same as an interrupt, but passed on as what it is. A process in the background ignores SIGINT."""
+
+
 class StepFailed(ComSLError):
     """A step ended with an error; the message names it and its log."""
 
@@ -49,7 +53,7 @@ def run_plan(plan: Plan, steps: Sequence[Step], again: bool = False) -> int:
     """
     markers = Markers(plan.records)
     ran = 0
-    with _lock(plan.records), _terminated_as_interrupted():
+    with _lock(plan.records), _sigterm_raises():
         for number, step in enumerate(steps, 1):
             reason = markers.why_not_finished(step)
             if reason is None and not again:
@@ -122,8 +126,8 @@ def _run(step: Step, log_path: Path) -> None:
         try:
             last = _copy(process.stdout, log)
             code = process.wait()
-        except BaseException:
-            _stop(process)
+        except BaseException as error:
+            _stop(process, signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
             raise
     if code == -signal.SIGINT or code == 128 + signal.SIGINT:
         raise KeyboardInterrupt
@@ -149,10 +153,10 @@ def _copy(output: IO[bytes] | None, log: IO[bytes]) -> str:
     return complaint or last
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Interrupt a step and wait for it, as long as it takes to tidy up; kill it if another interrupt comes."""
+def _stop(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """Pass a signal on to a step and wait for it, as long as it takes to tidy up; kill it if another one comes."""
     with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGINT)
+        os.killpg(process.pid, number)
     try:
         process.communicate()
     except KeyboardInterrupt:
@@ -169,13 +173,11 @@ def _die_with_the_parent() -> None:
 
 
 @contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM ends a run as Ctrl-C does."""
+def _sigterm_raises() -> Iterator[None]:
+    def terminate(number: int, frame: FrameType | None) -> None:
+        raise Terminated
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before: Callable[..., Any] | int | None = signal.signal(signal.SIGTERM, interrupt)
+    before: Callable[..., Any] | int | None = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
     finally:

@@ -17,7 +17,8 @@ from comsl.evaluation import report
 from comsl.evaluation.evaluate import evaluate
 from comsl.evaluation.records import RecordLog, read_records, read_scores, write_json
 from comsl.evaluation.report import footnotes, transcription_lines, translation_lines
-from comsl.inference.decode import Decoded, Hypothesis
+from comsl.evaluation.settings import decoding_settings
+from comsl.inference.decode import Decoded, DecodingOptions, Hypothesis
 
 DE = ["der alte mann sieht das haus", "sie kauft drei rote äpfel", "wir gehen um vier uhr", "das ist gut"]
 EN = ["the old man sees the house", "she buys three red apples", "we leave at four o'clock", "that is a good thing"]
@@ -457,6 +458,18 @@ def test_several_manifests(tmp_path: Path) -> None:
     assert set(systems["pairs"]) == {"de-en", "fr-en"}
     assert systems["averages"]["bleu"]["high"]["languages"] == 2
     assert result.scores["manifests"] == [str(path) for path in paths]
+    pattern = evaluate(decoder(), tmp_path / "*" / "test.jsonl", tmp_path / "pattern", ["direct"], show=False)
+    assert pattern.scores["manifests"] == [str(path) for path in paths]
+    assert pattern.scores["systems"] == result.scores["systems"]
+
+
+def test_what_a_pattern_names_may_not_change_unnoticed(tmp_path: Path) -> None:
+    make_manifest(tmp_path)
+    options = DecodingOptions()
+    before = decoding_settings({"model": "m"}, tmp_path / "t*.jsonl", None, "both", options)
+    assert decoding_settings({"model": "m"}, tmp_path / "t*.jsonl", None, "both", options) == before
+    make_manifest(tmp_path, r0={"translation": "another"})
+    assert decoding_settings({"model": "m"}, tmp_path / "t*.jsonl", None, "both", options) != before
 
 
 @pytest.mark.parametrize(
@@ -525,7 +538,6 @@ def test_real_model(tmp_path: Path) -> None:
 
 def test_the_attention_picture_is_of_one_segment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from comsl.evaluation.systems import ModelDecoder, PreparedClip
-    from comsl.inference.decode import DecodingOptions
     from tests.tiny import tiny_comsl, waveform
 
     lengths = (0.6, 3.9, 4.0, 0.7)

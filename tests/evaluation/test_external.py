@@ -119,6 +119,11 @@ def test_objects_with_ids_in_any_order_and_transcripts(tmp_path: Path) -> None:
         show=False,
     )
     assert by_line.records == result.records
+    pattern = score_external(
+        tmp_path / "??.jsonl", [tmp_path / "de.txt", tmp_path / "fr.txt"], "theirs", tmp_path / "pattern", show=False
+    )
+    assert pattern.scores["manifests"] == [str(path) for path in both], "in the order of their names"
+    assert pattern.scores["systems"] == result.scores["systems"]
     assert by_line.scores["systems"] == result.scores["systems"]
 
 

@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+import tarfile
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -152,8 +154,8 @@ def unpack(source: Source, clips: Collection[str], out: Path) -> Path:
     (folder / CLIPS).mkdir(parents=True, exist_ok=True)
     for member, content in track(read_archive(source.path), description=f"unpacking {source.path.name}", unit="files"):
         target = _target(PurePosixPath(member.name), wanted, folder)
-        if target is not None and not _is_there(target, member.size):
-            _write(content, target)
+        if target is not None and not _is_there(target, member):
+            _write(content, target, member)
     if not (folder / VALIDATED).is_file():
         raise CorpusError(f"{source.path}: no {VALIDATED} in the archive; is it one of Common Voice?")
     write_atomically(folder / _MARKER, json.dumps(_contents(source, wanted)))
@@ -184,10 +186,17 @@ def _target(path: PurePosixPath, wanted: Collection[str], folder: Path) -> Path 
     return None
 
 
-def _is_there(target: Path, size: int) -> bool:
-    return target.parent.name == CLIPS and target.is_file() and target.stat().st_size == size
+def _is_there(target: Path, member: tarfile.TarInfo) -> bool:
+    """Whether an earlier run has unpacked just this."""
+    if not target.is_file():
+        return False
+    stat = target.stat()
+    return stat.st_size == member.size and int(stat.st_mtime) == int(member.mtime)
 
 
-def _write(content: IO[bytes], target: Path) -> None:
-    with replacing(target) as temporary, temporary.open("wb") as file:
-        shutil.copyfileobj(content, file)
+def _write(content: IO[bytes], target: Path, member: tarfile.TarInfo) -> None:
+    with replacing(target) as temporary:
+        with temporary.open("wb") as file:
+            shutil.copyfileobj(content, file)
+        # The archive's own time: what is made of a table stays valid when the archive is read again for other clips.
+        os.utime(temporary, (member.mtime, member.mtime))

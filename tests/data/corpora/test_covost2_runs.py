@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -126,14 +127,14 @@ def test_killed_while_unpacking(corpus: Path, monkeypatch: pytest.MonkeyPatch) -
     out = corpus / "out"
     write, written = common_voice._write, list[str]()
 
-    def spy(content: Any, target: Path) -> None:
+    def spy(content: Any, target: Path, member: Any) -> None:
         written.append(target.name)
-        write(content, target)
+        write(content, target, member)
 
-    def die_at_the_third(content: Any, target: Path) -> None:
+    def die_at_the_third(content: Any, target: Path, member: Any) -> None:
         if len(written) == 2:
             raise KeyboardInterrupt
-        spy(content, target)
+        spy(content, target, member)
 
     monkeypatch.setattr(common_voice, "_write", die_at_the_third)
     with pytest.raises(KeyboardInterrupt):
@@ -177,6 +178,29 @@ def test_killed_for_real(tmp_path: Path) -> None:
     manifests = [(tmp_path / out / "fr_en" / "train.jsonl").read_bytes() for out in ("killed", "undisturbed")]
     assert manifests[0] == manifests[1]
     assert manifests[0].count(b"\n") == 600
+
+
+def test_an_archive_that_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the clips of another pair: what is there stays, and so does what was made of it."""
+    clips = {f"{name}.mp3": mp3(0.5) for name in "abc"}
+    write_language(tmp_path / "en", [f"x\t{name}\tOne" for name in clips], clips)
+    pack(tmp_path / "en.tar.gz", tmp_path / "en")
+    shutil.rmtree(tmp_path / "en")
+    write_translations(tmp_path, "en_de", ["a.mp3\tEins\ttrain"])
+    write_translations(tmp_path, "en_ca", ["b.mp3\tUn\ttrain"])
+    out = tmp_path / "out"
+    prepare(tmp_path, tmp_path, out, ["de"], "en-xx")
+    first = {path: path.stat().st_ino for path in out.rglob("*") if path.suffix in (".tsv", ".mp3")}
+    assert {path.name for path in first} == {"validated.tsv", "a.mp3"}
+    prepare(tmp_path, tmp_path, out, ["ca"], "en-xx")
+    assert {path: path.stat().st_ino for path in first} == first
+    assert {path.name for path in out.rglob("*.mp3")} == {"a.mp3", "b.mp3"}
+    assert audit_rows(out, "en_de") == audit_rows(out, "en_ca") == 1
+
+
+def audit_rows(out: Path, pair: str) -> int:
+    audit = json.loads((out / "audit-en-xx.json").read_text())
+    return audit["pairs"][pair]["splits"]["train"]["written"]
 
 
 # ----------------------------------------------------------------------------------------------------------- bad input
