@@ -1,5 +1,5 @@
 # make demo    install, then show the whole path on a small world (about 11 minutes on 2 cores)
-# make covost2-mini  install, then the whole of CoVoST 2 in miniature (under half an hour on 2 cores)
+# make covost2-mini   install, then the whole of CoVoST 2 in miniature (21 languages; docs/results/covost2-mini.md)
 # make test    install, then lint, types and the fast tests
 # make slow    the tests that take minutes
 # make lint    ruff and mypy only
