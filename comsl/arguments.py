@@ -12,6 +12,7 @@ from comsl.commands.common import Command
 from comsl.commands.common import positive as _positive
 from comsl.commands.decoding import add_decoding, add_modes
 from comsl.commands.prepare import add_prepare
+from comsl.commands.study import add_heard, add_study
 from comsl.commands.translate import add_translate
 from comsl.demo import PARTS
 from comsl.evaluation import SYSTEMS
@@ -54,6 +55,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_demo(command)
     _add_run(command)
     _add_pseudo_label(command)
+    add_heard(command)
+    add_study(command)
     add_calibrate(command)
     return parser
 
@@ -176,8 +179,10 @@ def _add_train(command: Command) -> None:
         "comsl train recipes/mboshi/comsl.yaml --output_dir runs/no-erm --objectives.erm null --seed 2",
         "torchrun --nproc_per_node 8 -m comsl train recipe.yaml --output_dir runs/eight",
     )
-    parser.usage = "comsl train RECIPE --output_dir DIR [--any.key VALUE ...]"
-    parser.add_argument("recipe", type=Path, metavar="RECIPE", help="YAML file")
+    parser.usage = "comsl train RECIPE [RECIPE ...] --output_dir DIR [--any.key VALUE ...]"
+    parser.add_argument(
+        "recipe", type=Path, nargs="+", metavar="RECIPE", help="YAML file; of several, later ones change earlier ones"
+    )
     parser.add_argument("--output_dir", metavar="DIR", help="run directory (default: what the recipe says)")
     parser.add_argument("--keys", action=_ListKeys, nargs=0, help="list all keys of a recipe and exit")
 

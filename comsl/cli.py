@@ -23,6 +23,7 @@ from comsl.commands.common import check_folder as _check_folder
 from comsl.commands.common import complain as _complain
 from comsl.commands.decoding import decoding_options, device
 from comsl.commands.prepare import prepare
+from comsl.commands.study import heard, study
 from comsl.commands.translate import translate
 from comsl.errors import ComSLError, UsageError
 
@@ -316,5 +317,7 @@ HANDLERS: dict[str, Callable[[argparse.Namespace], int]] = {
     "demo": _demo,
     "run": _run,
     "pseudo-label": _pseudo_label,
+    "heard": heard,
+    "study": study,
     "calibrate": calibrate,
 }

@@ -205,7 +205,7 @@ def test_train_hands_overrides_to_the_configuration(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(cli.HANDLERS, "train", lambda arguments: seen.append(arguments) or 0)
     words = ["train", "r.yaml", "--output_dir", "runs/a", "--optimizer.learning_rate", "1e-4", "--objectives.erm=null"]
     assert cli.main(words) == 0
-    assert seen[0].recipe == Path("r.yaml")
+    assert seen[0].recipe == [Path("r.yaml")]
     assert overrides_of(seen[0]) == [
         "--optimizer.learning_rate", "1e-4", "--objectives.erm=null", "--output_dir", "runs/a",
     ]  # fmt: skip

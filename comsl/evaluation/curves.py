@@ -8,7 +8,7 @@ from typing import Any
 
 LOG = "train_log.jsonl"
 MAX_POINTS = 400
-NOT_DRAWN = ("step", "epoch", "kind", "grad_norm", "speech_hours_per_hour", "tokens_per_second")
+NOT_DRAWN = ("step", "epoch", "kind", "grad_norm", "seconds", "speech_hours_per_hour", "tokens_per_second")
 PANELS = ("loss", "objectives", "development set", "learning rate")
 
 Curves = dict[str, dict[str, list[tuple[float, float]]]]

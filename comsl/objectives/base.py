@@ -78,11 +78,18 @@ class Reads:
     """Text-encoder layers whose output at the speech positions is compared, alone and in the mixed input."""
     ctc: bool = False
     """The speech encoder's frames, before the adapter."""
+    divergences: frozenset[Pair] = frozenset()
+    """Pairs whose distributions under two draws of dropout are compared."""
 
     @property
     def pairs(self) -> frozenset[Pair]:
         in_matches = (pair for match in self.matches for pair in match)
-        return frozenset([*self.cross_entropies, *in_matches, *self.frozen_matches])
+        return frozenset([*self.cross_entropies, *in_matches, *self.frozen_matches, *self.divergences])
+
+    @property
+    def passes(self) -> int:
+        """How many times the batch goes through the model, each time with dropout of its own."""
+        return 2 if self.divergences else 1
 
     @property
     def mixed(self) -> bool:
@@ -104,6 +111,7 @@ class Reads:
             frozen_matches=self.frozen_matches | other.frozen_matches,
             layers=self.layers | other.layers,
             ctc=self.ctc or other.ctc,
+            divergences=self.divergences | other.divergences,
         )
 
 

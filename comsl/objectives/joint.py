@@ -101,13 +101,14 @@ class JointModel(nn.Module):
             views = compute_views(self.model, batch, self.objectives.reads, self.teacher)
         loss: Tensor | None = None
         terms = {}
+        passes = self.objectives.reads.passes  # which the sums are over, the counts not
         for term in self.objectives.terms(views):
-            terms[term.name] = (term.sum.detach(), local[term.count])
+            terms[term.name] = (term.sum.detach(), passes * local[term.count])
             if term.weight == 0:
                 continue
             # A batch without a single masked token has a zero sum and a zero count.
             divisor = divisors[term.count].clamp_min(1) if self.reduction == "mean" else 1
-            addend = term.weight * term.sum / divisor
+            addend = term.weight * term.sum / (passes * divisor)
             loss = addend if loss is None else loss + addend
         if loss is None:
             raise ObjectiveError("every objective has weight 0: nothing to train")

@@ -15,11 +15,12 @@ from comsl.objectives.ddm import DDM
 from comsl.objectives.erm import ERM
 from comsl.objectives.mt import MT
 from comsl.objectives.mtp import MTP
+from comsl.objectives.rdrop import RDrop
 from comsl.objectives.st import ST
 from comsl.objectives.stm import STM
 from comsl.objectives.views import Views
 
-OBJECTIVES: dict[str, type[Objective]] = {cls.name: cls for cls in (ASR, ST, MT, DDM, MTP, STM, ERM, CTC)}
+OBJECTIVES: dict[str, type[Objective]] = {cls.name: cls for cls in (ASR, ST, MT, DDM, MTP, STM, ERM, CTC, RDrop)}
 
 
 class ObjectiveSet:
@@ -41,7 +42,7 @@ class ObjectiveSet:
         self.active: dict[str, Objective] = {
             name: _build(cls, switched_on[name]) for name, cls in OBJECTIVES.items() if name in switched_on
         }
-        if not self.active.keys() - {DDM.name}:
+        if not self.active.keys() - {DDM.name, RDrop.name}:
             raise ObjectiveError(f"no objective is switched on; there are {', '.join(OBJECTIVES)}")
         for objective in self.active.values():
             objective.connect(self.active)

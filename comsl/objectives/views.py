@@ -72,13 +72,15 @@ class CTCLoss:
 
 @dataclass
 class Views:
-    """What the objectives read; every entry a sum over the local batch."""
+    """What the objectives read; every entry a sum over the local batch, and over its passes where there are two."""
 
     cross_entropy: dict[Pair, Tensor] = field(default_factory=dict)
     match: dict[tuple[Pair, Pair], Tensor] = field(default_factory=dict)
     frozen_match: dict[Pair, Tensor] = field(default_factory=dict)
     layers: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     """layer -> (alone, mixed) states [M, D] at all true speech positions of the batch."""
+    divergence: dict[Pair, Tensor] = field(default_factory=dict)
+    """Of two passes: KL(first || second) + KL(second || first)."""
     unknown: dict[str, Tensor] = field(default_factory=dict)
     """Transcript, translation -> how many of their tokens stand for something that the vocabulary lacks."""
     _ctc: CTCLoss | None = None
@@ -111,6 +113,8 @@ def compute_views(
         batch: as :class:`comsl.data.collate.Collator` makes it.
         teacher: the frozen text model, needed if ``reads.frozen_matches`` and the batch has no cached distribution.
     """
+    if reads.passes > 1:
+        batch = {name: torch.cat([value] * reads.passes) for name, value in batch.items()}
     texts = (Target.TRANSCRIPT.value, Target.TRANSLATION.value)
     views = Views(unknown={text: batch[f"{text}_unknown"].sum() for text in texts if f"{text}_unknown" in batch})
     output_weight = deliver_last(model.output_weight)
@@ -238,7 +242,13 @@ def _score(
     teacher: PreTrainedModel | None,
     views: Views,
 ) -> None:
-    """Takes the scored positions of all pairs through the vocabulary, once."""
+    """Takes the scored positions of all pairs through the vocabulary, once.
+
+    Each pass of a batch that goes through the model several times is a set of its own.
+    """
+    passes = reads.passes
+    if passes > 1:
+        batch = {name: value[: len(value) // passes] for name, value in batch.items()}
     groups, keys = [], []
     for target in Target:
         pairs = [pair for pair in hidden if pair[1] is target]
@@ -246,25 +256,31 @@ def _score(
             continue
         labels = batch[target.labels]
         scored = labels != IGNORED_LABEL
-        place = {pair: k for k, pair in enumerate(pairs)}
+        sets = {pair: range(k * passes, (k + 1) * passes) for k, pair in enumerate(pairs)}
         matches = sorted((match for match in reads.matches if match[0][1] is target), key=str)
         frozen_matches = sorted((pair for pair in reads.frozen_matches if pair[1] is target), key=str)
+        divergences = sorted((pair for pair in reads.divergences if pair[1] is target), key=str)
         frozen = _frozen(teacher, batch) if frozen_matches else None
         # A pair that is only matched, or only matched with, has no cross-entropy of its own: weight it with nothing.
         losses = VocabularyLosses(
             labels=labels[scored],
-            smoothing=tuple(reads.cross_entropies.get(pair, 0.0) for pair in pairs),
-            matches=tuple((place[student], place[other]) for student, other in matches),
-            frozen_matches=tuple(place[pair] for pair in frozen_matches),
+            smoothing=tuple(reads.cross_entropies.get(pair, 0.0) for pair in pairs for _ in sets[pair]),
+            matches=tuple(pair for s, t in matches for pair in zip(sets[s], sets[t], strict=True)),
+            frozen_matches=tuple(place for pair in frozen_matches for place in sets[pair]),
             frozen=frozen,
+            divergences=tuple((sets[pair][0], sets[pair][1]) for pair in divergences),
         )
-        groups.append((torch.stack([hidden[pair] for pair in pairs]), losses))
-        keys.append((pairs, matches, frozen_matches))
+        states = torch.cat([hidden[pair].unflatten(0, (passes, len(losses.labels))) for pair in pairs])
+        groups.append((states, losses))
+        keys.append((pairs, matches, frozen_matches, divergences))
     sums = vocabulary_losses(groups, output_weight, model.output_bias)
-    for (pairs, matches, frozen_matches), (cross_entropy, match, frozen_match) in zip(keys, sums, strict=True):
-        views.cross_entropy.update(zip(pairs, cross_entropy, strict=True))
-        views.match.update(zip(matches, match, strict=True))
-        views.frozen_match.update(zip(frozen_matches, frozen_match, strict=True))
+    for (pairs, matches, frozen_matches, divergences), found in zip(keys, sums, strict=True):
+        views.cross_entropy.update(zip(pairs, found.cross_entropy.unflatten(0, (-1, passes)).sum(1), strict=True))
+        views.match.update(zip(matches, found.match.unflatten(0, (-1, passes)).sum(1), strict=True))
+        views.frozen_match.update(
+            zip(frozen_matches, found.frozen_match.unflatten(0, (-1, passes)).sum(1), strict=True)
+        )
+        views.divergence.update(zip(divergences, found.divergence, strict=True))
 
 
 def _ctc_loss(model: ComSLForConditionalGeneration, frames: Tensor, lengths: Tensor, batch: Batch) -> CTCLoss:

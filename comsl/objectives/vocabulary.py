@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,6 +25,9 @@ from comsl.objectives.frozen import FrozenDistribution, TopDistribution, log_pro
 CHUNK_BYTES = 256 * 2**20
 """Upper limit for the logits of one chunk, in bytes: 268 positions at 250,000 tokens. The output layer is read and its
 gradient written once a chunk; with 64 positions that takes half the time of the products."""
+
+KINDS = 4
+"""Kinds of losses: the fields of ``LossSums``."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +43,26 @@ class VocabularyLosses:
     frozen_matches: tuple[int, ...] = ()
     """Students that are compared with the frozen distribution."""
     frozen: FrozenDistribution | TopDistribution | None = field(default=None)
+    divergences: tuple[tuple[int, int], ...] = ()
+    """Pairs of sets: KL(first || second) + KL(second || first), gradients into both."""
+
+
+class LossSums(NamedTuple):
+    """Sums over positions, in float32 (float64 for float64 input)."""
+
+    cross_entropy: Tensor
+    """[K]"""
+    match: Tensor
+    """[len(matches)]"""
+    frozen_match: Tensor
+    """[len(frozen_matches)]"""
+    divergence: Tensor
+    """[len(divergences)]"""
 
 
 def vocabulary_losses(
     groups: Sequence[tuple[Tensor, VocabularyLosses]], weight: Tensor, bias: Tensor | None
-) -> list[tuple[Tensor, Tensor, Tensor]]:
+) -> list[LossSums]:
     """Sums over positions of cross-entropies and of cross-entropies to other distributions.
 
     Args:
@@ -54,16 +72,16 @@ def vocabulary_losses(
         weight: [V, D], the output embedding. bias: [V] or None.
 
     Returns:
-        For each group (cross_entropy [K], match [len(matches)], frozen_match [len(frozen_matches)]) sums in float32
-        (float64 for float64 input). Gradients flow to ``hidden``, ``weight`` and ``bias`` through the students only: a
-        teacher's distribution is a constant, as in the published criterion.
+        Those of each group. Gradients flow to ``hidden``, ``weight`` and ``bias``; of a match through the student
+        only: a teacher's distribution is a constant, as in the published criterion.
     """
     device = weight.device.type
     if torch.is_autocast_enabled(device):
         weight = weight.to(torch.get_autocast_dtype(device))
     losses = []
     for _, group in groups:
-        if set(dict(group.matches)) & {teacher for _, teacher in group.matches}:
+        teachers = {teacher for _, teacher in group.matches}
+        if teachers & set(dict(group.matches)):
             raise ValueError("a distribution that others are matched with cannot be matched itself")
         if group.frozen is not None:
             # The teacher's product over the vocabulary costs as much as a student's: compute it in the same precision.
@@ -71,7 +89,7 @@ def vocabulary_losses(
         losses.append(group)
     with torch.autocast(device, enabled=False):
         sums = _VocabularyLosses.apply(weight, bias, losses, *[hidden.to(weight.dtype) for hidden, _ in groups])
-    return [(sums[i], sums[i + 1], sums[i + 2]) for i in range(0, len(sums), 3)]
+    return [LossSums(*sums[i : i + KINDS]) for i in range(0, len(sums), KINDS)]
 
 
 def deliver_last(weight: Tensor) -> Tensor:
@@ -106,21 +124,21 @@ class _VocabularyLosses(torch.autograd.Function):
         sums = [
             tuple(
                 weight.new_zeros(size, dtype=accumulate)
-                for size in (len(hidden), len(losses.matches), len(losses.frozen_matches))
+                for size in (len(hidden), len(losses.matches), len(losses.frozen_matches), len(losses.divergences))
             )
             for hidden, losses in zip(hiddens, groups, strict=True)
         ]
         for chunk in _chunks(hiddens, weight):
             log_probs = log_probabilities(chunk.rows(hiddens), weight, bias)
             for group, part, piece in chunk.pieces(hiddens, log_probs):
-                _add_sums(piece, groups[group], part, *sums[group])
+                _add_sums(piece, groups[group], part, LossSums(*sums[group]))
         return tuple(value for values in sums for value in values)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         weight, bias, *hiddens = ctx.saved_tensors
         groups: list[VocabularyLosses] = ctx.groups
-        factors = [[gradient.tolist() for gradient in gradients[i : i + 3]] for i in range(0, len(gradients), 3)]
+        factors = [[part.tolist() for part in gradients[i : i + KINDS]] for i in range(0, len(gradients), KINDS)]
         # Sums over many chunks: in bfloat16 each addition would round, and more chunks would mean more error.
         accumulate = gradients[0].dtype
         grad_weight: Tensor | None = None
@@ -128,10 +146,10 @@ class _VocabularyLosses(torch.autograd.Function):
         grad_hiddens = [torch.empty_like(hidden) for hidden in hiddens]
         for chunk in _chunks(hiddens, weight):
             rows = chunk.rows(hiddens)
-            probs = log_probabilities(rows, weight, bias).exp_()
-            for group, part, piece in chunk.pieces(hiddens, probs):
+            log_probs = log_probabilities(rows, weight, bias)
+            for group, part, piece in chunk.pieces(hiddens, log_probs):
                 _to_grad_logits(piece, groups[group], part, *factors[group])
-            grad_logits = probs.to(weight.dtype)
+            grad_logits = log_probs.to(weight.dtype)  # what they have become, in place
             for group, part, piece in chunk.pieces(hiddens, product(grad_logits, weight.T)):
                 grad_hiddens[group][:, part] = piece
             if ctx.needs_input_grad[0]:
@@ -144,10 +162,9 @@ class _VocabularyLosses(torch.autograd.Function):
         return _like(grad_weight, weight), _like(grad_bias, bias), None, *grad_hiddens
 
 
-def _add_sums(
-    log_probs: Tensor, losses: VocabularyLosses, part: slice, cross_entropy: Tensor, match: Tensor, frozen_match: Tensor
-) -> None:
+def _add_sums(log_probs: Tensor, losses: VocabularyLosses, part: slice, sums: LossSums) -> None:
     """Adds what a piece [K, C, V] of a group contributes to its sums."""
+    cross_entropy, match, frozen_match, divergence = sums
     labels = losses.labels[part]
     nll = -log_probs.gather(-1, labels.expand(log_probs.shape[0], -1).unsqueeze(-1)).squeeze(-1)
     for k, epsilon in enumerate(losses.smoothing):
@@ -162,20 +179,31 @@ def _add_sums(
         frozen = losses.frozen.chunk(part)
         for i, student in enumerate(losses.frozen_matches):
             frozen_match[i] += frozen.cross_entropy(log_probs[student])
+    for i, (first, second) in enumerate(losses.divergences):
+        difference = log_probs[first] - log_probs[second]
+        divergence[i] += ((log_probs[first].exp() - log_probs[second].exp()) * difference).sum()
 
 
 def _to_grad_logits(
-    probs: Tensor,
+    log_probs: Tensor,
     losses: VocabularyLosses,
     part: slice,
     grad_cross_entropy: list[float],
     grad_match: list[float],
     grad_frozen_match: list[float],
+    grad_divergence: list[float],
 ) -> None:
-    """Turns a piece's softmax [K, C, V] into the gradient of its logits, in place.
+    """Turns a piece's log-softmax [K, C, V] into the gradient of its logits, in place.
 
     Of a cross-entropy to any distribution q that is (softmax - q).
     """
+    # Kept aside: the softmax is about to be overwritten.
+    diverging = [
+        (first, second, factor, *_divergence_gradients(log_probs[first], log_probs[second]))
+        for (first, second), factor in zip(losses.divergences, grad_divergence, strict=True)
+        if factor
+    ]
+    probs = log_probs.exp_()
     frozen = None if losses.frozen is None else losses.frozen.chunk(part)
     labels = losses.labels[part, None]
     # Those that others are matched with come last, when nobody needs their distribution any more.
@@ -195,6 +223,20 @@ def _to_grad_logits(
         if epsilon:
             probs[k].sub_(cross_entropy * epsilon / probs.shape[-1])
         probs[k].scatter_add_(-1, labels, probs.new_full(labels.shape, -cross_entropy * (1 - epsilon)))
+    for first, second, factor, of_first, of_second in diverging:
+        probs[first].add_(of_first, alpha=factor)
+        probs[second].add_(of_second, alpha=factor)
+
+
+def _divergence_gradients(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of KL(p || q) + KL(q || p) for the logits of p and q, from their log-softmax [C, V].
+
+    With d = log p - log q: p (d - E_p[d]) + p - q for the logits of p, and the same with p and q changed about.
+    """
+    p, q, difference = first.exp(), second.exp(), first - second
+    of_first = p * (difference - (p * difference).sum(-1, keepdim=True)) + p - q
+    of_second = q * ((q * difference).sum(-1, keepdim=True) - difference) + q - p
+    return of_first, of_second
 
 
 class _Chunk(list[tuple[int, slice]]):

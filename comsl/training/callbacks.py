@@ -21,7 +21,7 @@ SECONDS_BETWEEN_CURVES = 60.0
 """Drawing takes up to a second, which a small model's evaluation should not have to wait for every time."""
 LOST = ("_unknown", "_unaligned")
 """Shares of labels that the model cannot learn from; the console shows them where there are any."""
-RATES = ("learning_rate", "grad_norm", "speech_hours_per_hour", "tokens_per_second")
+RATES = ("learning_rate", "grad_norm", "seconds", "speech_hours_per_hour", "tokens_per_second")
 
 
 class RunLog(TrainerCallback):

@@ -9,6 +9,7 @@ so that a recipe reads the same wherever it is kept.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -187,7 +188,9 @@ class TrainConfiguration:
     model: str | None = setting(None, "ComSL model to start from: hub id or directory")
     compose: ComposeConfiguration | None = setting(None, "or: the pretrained parts to compose a model from")
     lora: LoraConfiguration | None = setting(None, "train low-rank matrices instead of whole parts")
-    reinitialize: bool = setting(False, "same architecture, random weights: the from-scratch baseline")
+    reinitialize: bool | Literal["speech", "text"] = setting(
+        False, "same architecture, random weights: of everything (the from-scratch baseline), or of one part"
+    )
     teacher: str | None = setting(
         None,
         "fine-tuned text model (or ComSL model) of the same vocabulary that MT is regularised by; null: the starting "
@@ -309,23 +312,30 @@ class TrainConfiguration:
         return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
 
 
-def load_configuration(path: str | Path, overrides: list[str] | None = None) -> TrainConfiguration:
+def load_configuration(
+    path: str | Path | Sequence[str | Path], overrides: list[str] | None = None
+) -> TrainConfiguration:
     """Read a recipe.
 
     Args:
-        path: YAML file.
+        path: YAML file; or several, of which a later one changes what those before it say, key by key.
         overrides: command-line words, ``["--optimizer.learning_rate", "3e-4", "--seed=1"]``; values are read as YAML.
 
     Raises:
         ConfigurationError: no such file, malformed YAML (with file and line), an unknown key (with the nearest known
             one), a wrong type or value (with the key). Settings of objectives are checked by comsl.objectives.
     """
-    tree = read_yaml(path, ConfigurationError)
-    check_keys(tree, TrainConfiguration, str(path), ConfigurationError)
+    paths = [path] if isinstance(path, str | Path) else list(path)
+    tree: Tree = {}
+    for one in paths:
+        read = read_yaml(one, ConfigurationError)
+        check_keys(read, TrainConfiguration, str(one), ConfigurationError)
+        for key, value in flatten(read).items():
+            tree = merge(tree, key, value)
     for words, key, value in parse_overrides(overrides or [], ConfigurationError):
         check_keys(merge({}, key, value), TrainConfiguration, words, ConfigurationError)
         tree = merge(tree, key, value)
-    return configuration_from(tree, str(path))
+    return configuration_from(tree, " + ".join(map(str, paths)))
 
 
 def configuration_from(tree: Tree, origin: str = "configuration") -> TrainConfiguration:

@@ -51,6 +51,7 @@ class Progress:
             count = sum(terms[name][1] for terms in everywhere if name in terms)
             logs[name] = total / max(count, 1.0)
             logs[f"{name}_count"] = count
+        logs["seconds"] = seconds
         logs["speech_hours_per_hour"] = float(self._speech_seconds) / seconds
         logs["tokens_per_second"] = float(self._tokens) / seconds
         self._terms, self._speech_seconds, self._tokens = {}, 0.0, 0.0

@@ -130,7 +130,7 @@ def build_trainer(
         teacher = load()
     if configuration.reinitialize:
         set_seed(configuration.seed)
-        model = type(model)(model.config)
+        model = reinitialized(model, configuration.reinitialize)
     _record_targets(model, objectives, train_rows)
     add_lora_as_asked(configuration, model)
     joint = JointModel(model, objectives, teacher, configuration.reduction, cached_teacher=train_cache is not None)
@@ -186,6 +186,18 @@ def starting_model(configuration: TrainConfiguration) -> tuple[Any, ComSLProcess
             model, processor = _compose(configuration, parts, speech, text)
     set_dropout(model, configuration.dropout, configuration.adapter_dropout)
     return model, processor
+
+
+def reinitialized(model: Any, part: bool | str) -> Any:
+    """The same architecture with random weights, of everything or of one part ("speech", with its CTC head; "text")."""
+    fresh = type(model)(model.config)
+    if part is True:
+        return fresh
+    if part == "speech":
+        model.speech_encoder, model.ctc_head = fresh.speech_encoder, fresh.ctc_head
+    else:
+        model.text_model = fresh.text_model
+    return model
 
 
 def _record_targets(model: Any, objectives: ObjectiveSet, rows: Any) -> None:

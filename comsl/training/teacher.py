@@ -54,7 +54,7 @@ def load_teacher(
         teacher, tokenizer = load_text_part(configuration.teacher, torch.float32)
         check_teacher_vocabulary(configuration.teacher, tokenizer, processor.tokenizer)
         return teacher.eval()
-    if configuration.reinitialize:
+    if configuration.reinitialize in (True, "text"):
         raise UsageError(
             "teacher: missing; a model from random weights has no text model worth comparing with: "
             "name a fine-tuned one, or set objectives.mt.teacher_share to 0"
@@ -153,7 +153,7 @@ class CachedTeacher:
             digest = sha256_of_files(sorted(path.glob("*.safetensors")))
             if digest is not None:
                 return digest
-        copied = self.configuration.teacher is None and not self.configuration.reinitialize
+        copied = self.configuration.teacher is None and self.configuration.reinitialize in (False, "speech")
         found = hashlib.sha256()
         for name, value in (self.model.text_model if copied else self._loaded()).state_dict().items():
             found.update(name.encode())

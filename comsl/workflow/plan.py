@@ -13,20 +13,26 @@
       - name: text
         comsl: train ${recipe}/1-text.yaml --output_dir ${out}/1-text
         processes: 8
+      - name: ${arm}-${seed}
+        each: {arm: [st, joint], seed: [1, 2, 3]}   # six steps
+        comsl: train ${recipe}/3-${arm}.yaml --seed ${seed} --output_dir ${out}/${arm}-${seed}
     page: ${out}/table/report.html    # what the last line points at
 
 No shell: a step is cut into words as a shell would cut it (or is a list of words), and then variables are filled in, so
 a value with spaces stays one word. A variable that stands alone becomes as many words as its list has, and none if it
-is null. ``${recipe}`` is the folder of the file. Paths are relative to the current directory, as everywhere.
+is null. ``each`` makes a step for every combination of values, the last name's values changing fastest; a list is
+written there, or is a variable's. ``${recipe}`` is the folder of the file. Paths are relative to the current directory,
+as everywhere.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,6 +83,7 @@ class _StepKeys:
     processes: int | str = 1
     accelerate: str | None = None
     writes: list[str] = field(default_factory=list)
+    each: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -105,7 +112,7 @@ def load_plan(folder: Path, settings: Sequence[str] = ()) -> Plan:
     if not tree.get("records"):
         raise PlanError(f"{path}: records: missing; name a folder for markers and logs, such as ${{out}}/run")
     values = _values(path, tree, settings)
-    steps = [_step(path, entry, values) for entry in tree.get("steps") or []]
+    steps = [step for entry in tree.get("steps") or [] for step in _steps(path, entry, values)]
     if not steps:
         raise PlanError(f"{path}: steps: there is none")
     names = [step.name for step in steps]
@@ -183,13 +190,34 @@ def _look_up(name: str, values: Mapping[str, Any], where: str) -> Any:
 # ------------------------------------------------------------------------------------------------------------ steps
 
 
-def _step(path: Path, entry: Any, values: Mapping[str, Any]) -> Step:
+def _steps(path: Path, entry: Any, values: Mapping[str, Any]) -> Iterator[Step]:
+    """The step of an entry, or those that its ``each`` makes."""
     name = entry.get("name") if isinstance(entry, dict) else None
-    if not isinstance(name, str) or not re.fullmatch(r"[\w.-]+", name):
+    if not isinstance(name, str):
         raise PlanError(f"{path}: a step is a name (letters, digits, . - _) and its words, got {entry!r}")
     where = f"{path}: step {name}"
     check_keys(entry, _StepKeys, where, PlanError)
     keys = _StepKeys(**entry)
+    if not isinstance(keys.each, dict):
+        raise PlanError(f"{where}: each: names and their lists are expected, got {keys.each!r}")
+    lists = [_list(value, values, f"{where}: each: {name}") for name, value in keys.each.items()]
+    for combination in itertools.product(*lists):
+        yield _step(path, keys, {**values, **dict(zip(keys.each, combination, strict=True))})
+
+
+def _list(value: Any, values: Mapping[str, Any], where: str) -> list[Any]:
+    alone = VARIABLE.fullmatch(value) if isinstance(value, str) else None
+    found = _look_up(alone[1], values, where) if alone else value
+    if not isinstance(found, list):
+        raise PlanError(f"{where}: a list is expected, or a variable that holds one, got {found!r}")
+    return found
+
+
+def _step(path: Path, keys: _StepKeys, values: Mapping[str, Any]) -> Step:
+    name = _fill(keys.name, values, f"{path}: step {keys.name}")
+    if not re.fullmatch(r"[\w.-]+", name):
+        raise PlanError(f"{path}: step {name}: a step is a name (letters, digits, . - _) and its words")
+    where = f"{path}: step {name}"
     try:
         words = shlex.split(keys.comsl) if isinstance(keys.comsl, str) else list(map(str, keys.comsl))
     except ValueError as error:

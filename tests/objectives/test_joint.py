@@ -353,3 +353,50 @@ def test_a_wrong_loss_would_be_noticed():
     wrong = {section: dict(expected[section]) for section in ("losses", "grad_norms")}
     wrong["losses"]["asr_ce_sum"] *= 1 + 2e-5
     assert len(parity.differences(wrong, expected)) == 1
+
+
+def train_mode(settings, seed):
+    joint = JointModel(tiny_model(dropout=0.2), ObjectiveSet(settings), tiny_model(seed=1).text_model).train()
+    torch.manual_seed(seed)
+    return joint
+
+
+def test_rdrop_without_dropout_changes_nothing():
+    plain, twice = joint_model(), joint_model({**ALL, "rdrop": True})
+    batch = collate(UTTERANCES)
+    once, both = plain(batch), twice(batch)
+    torch.testing.assert_close(both.loss, once.loss, rtol=1e-12, atol=0)
+    assert {name for name in both.terms if name not in once.terms} == {"rdrop_asr", "rdrop_st", "rdrop_mt"}
+    for name, (total, count) in both.terms.items():
+        if name in once.terms:
+            torch.testing.assert_close(total / count, once.terms[name][0] / once.terms[name][1], rtol=1e-9, atol=1e-12)
+        else:
+            assert abs(float(total)) < 1e-20
+    gradients = [
+        torch.autograd.grad(output.loss, [p for p in joint.model.parameters() if p.requires_grad])
+        for joint, output in ((plain, once), (twice, both))
+    ]
+    for ours, reference in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, reference, rtol=1e-9, atol=1e-12)
+
+
+def test_rdrop_sums_over_two_passes_in_either_reduction():
+    settings = {"asr": True, "st": True, "rdrop": {"weight": 3.0}}
+    batch = collate(UTTERANCES)
+    output = train_mode(settings, seed=5)(batch)
+    (asr, tokens), (divergence, _) = output.terms["asr"], output.terms["rdrop_asr"]
+    assert int(tokens) == 2 * int((batch["transcript_labels"] != -100).sum())
+    assert float(divergence) > 0.01
+    (st, st_tokens), (st_divergence, _) = output.terms["st"], output.terms["rdrop_st"]
+    expected = 0.35 * (asr + 3 * divergence) / tokens + 0.35 * (st + 3 * st_divergence) / st_tokens
+    torch.testing.assert_close(output.loss.detach(), expected)
+    paper = JointModel(tiny_model(), ObjectiveSet(settings), reduction="paper").eval()
+    once = JointModel(tiny_model(), ObjectiveSet({"asr": True, "st": True}), reduction="paper").eval()
+    torch.testing.assert_close(paper(batch).loss, once(batch).loss)
+
+
+def test_rdrop_needs_something_to_compare():
+    with pytest.raises(ObjectiveError, match=r"objectives\.rdrop goes with asr, st, mt: switch one of them on"):
+        ObjectiveSet({"mtp": True, "rdrop": True})
+    with pytest.raises(ObjectiveError, match="no objective is switched on"):
+        ObjectiveSet({"rdrop": True})

@@ -46,18 +46,31 @@ def plain(hidden, weight, bias, losses):
     match = [F.cross_entropy(logits[s], probs[t], reduction="sum") for s, t in losses.matches]
     frozen = (losses.frozen.hidden @ losses.frozen.weight.T + losses.frozen.bias).softmax(-1)
     frozen_match = [F.cross_entropy(logits[s], frozen, reduction="sum") for s in losses.frozen_matches]
-    return cross_entropy, torch.stack(match), torch.stack(frozen_match)
+    log_probs = logits.log_softmax(-1)
+    divergence = [
+        F.kl_div(log_probs[b], log_probs[a], reduction="sum", log_target=True)
+        + F.kl_div(log_probs[a], log_probs[b], reduction="sum", log_target=True)
+        for a, b in losses.divergences
+    ]
+    return (
+        cross_entropy,
+        torch.stack(match),
+        torch.stack(frozen_match),
+        torch.stack(divergence) if divergence else hidden.new_zeros(0),
+    )
 
 
 @pytest.mark.parametrize("positions_per_chunk", [1, 4, 100])
 def test_sums_and_gradients_equal_the_plain_losses(tensors, monkeypatch, positions_per_chunk):
     monkeypatch.setattr(vocabulary, "CHUNK_BYTES", positions_per_chunk * K * V * 4)
-    losses = VocabularyLosses(tensors["labels"], (0.0, 0.1, 0.0), ((0, 2), (1, 2)), (2,), tensors["frozen"])
+    losses = VocabularyLosses(
+        tensors["labels"], (0.0, 0.1, 0.0), ((0, 2), (1, 2)), (2,), tensors["frozen"], ((0, 1), (1, 2))
+    )
     inputs = [tensors[name] for name in ("hidden", "weight", "bias")]
     results = []
     for function in (one_group, plain):
         outputs = function(*inputs, losses)
-        factors = torch.tensor([0.3, 0.7, 1.1, 0.5, 0.2, 0.9], dtype=torch.float64)
+        factors = torch.tensor([0.3, 0.7, 1.1, 0.5, 0.2, 0.9, 0.4, 0.6], dtype=torch.float64)
         gradients = torch.autograd.grad((torch.cat(outputs) * factors).sum(), inputs)
         results.append((*outputs, *gradients))
     for ours, reference in zip(*results, strict=True):
@@ -105,14 +118,14 @@ def test_a_cached_distribution_is_compared_over_its_tokens_and_one_bucket(tensor
 
     def bucketed(hidden, weight, bias, losses):
         with_frozen = VocabularyLosses(losses.labels, losses.smoothing, losses.matches, (0,), tensors["frozen"])
-        cross_entropy, match, _ = plain(hidden, weight, bias, with_frozen)
+        cross_entropy, match, _, divergence = plain(hidden, weight, bias, with_frozen)
         probs = (hidden[0] @ weight.T + bias).softmax(-1)
         known = torch.zeros_like(probs).scatter(-1, top.tokens, 1.0)
         frozen = -(top.probabilities * probs.gather(-1, top.tokens).log()).sum()
         if k < V:
             outside = (probs * (1 - known)).sum(-1)
             frozen = frozen - ((1 - top.probabilities.sum(-1)) * outside.log()).sum()
-        return cross_entropy, match, frozen[None]
+        return cross_entropy, match, frozen[None], divergence
 
     for ours, reference in zip(
         losses_and_gradients(tensors, losses), losses_and_gradients(tensors, losses, bucketed), strict=True
@@ -147,7 +160,7 @@ def test_a_cached_distribution_loses_at_most_what_lies_within_its_bucket(tensors
 def test_no_scored_position_gives_zero(tensors):
     losses = VocabularyLosses(torch.zeros(0, dtype=torch.long), (0.0, 0.0, 0.0))
     hidden = torch.zeros(K, 0, D, dtype=torch.float64, requires_grad=True)
-    cross_entropy, _, _ = one_group(hidden, tensors["weight"], None, losses)
+    cross_entropy = one_group(hidden, tensors["weight"], None, losses).cross_entropy
     cross_entropy.sum().backward()
     assert cross_entropy.tolist() == [0.0, 0.0, 0.0]
     assert tensors["weight"].grad.abs().max() == 0

@@ -48,6 +48,22 @@ def test_a_recipe_and_its_overrides(recipe: Path) -> None:
     assert configuration.output_dir == "runs/y"
 
 
+def test_a_later_recipe_changes_an_earlier_one_key_by_key(recipe: Path, tmp_path: Path) -> None:
+    arm = tmp_path / "arm.yaml"
+    arm.write_text("objectives: {asr: null, st: {weight: 1.0}}\ndata: {dev: dev.jsonl}\nreinitialize: speech\n")
+    configuration = load_configuration([recipe, arm], ["--seed", "4"])
+    assert configuration.objectives == {"asr": None, "st": {"weight": 1.0}}
+    assert (configuration.data.train, configuration.data.dev) == ("train.jsonl", "dev.jsonl")
+    assert configuration.optimizer.learning_rate == 2e-4
+    assert (configuration.seed, configuration.reinitialize) == (4, "speech")
+    arm.write_text("optimiser: {}")
+    with pytest.raises(UsageError, match=r"arm\.yaml: unknown key `optimiser`"):
+        load_configuration([recipe, arm])
+    arm.write_text("reinitialize: adapter")
+    with pytest.raises(UsageError, match=r"recipe\.yaml \+ .*arm\.yaml: reinitialize"):
+        load_configuration([recipe, arm])
+
+
 def test_the_defaults_are_those_of_the_paper() -> None:
     optimizer = TrainConfiguration().optimizer
     assert (optimizer.learning_rate, optimizer.end_learning_rate, optimizer.power) == (2e-5, 1e-7, 2)

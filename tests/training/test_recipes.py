@@ -16,13 +16,14 @@ from comsl.arguments import overrides_of, parse
 from comsl.model.configuration import ComSLConfig
 from comsl.model.modeling import ComSLForConditionalGeneration
 from comsl.objectives import ObjectiveSet
+from comsl.study.plan import load_study
 from comsl.training.configuration import TrainConfiguration, load_configuration
 from comsl.workflow.markers import outputs_of
 from comsl.workflow.plan import load_plan
 
 REPOSITORY = Path(__file__).parents[2]
-OTHERS = ("run.yaml", "fsdp.yaml")
-"""Of `comsl run` and of accelerate."""
+OTHERS = ("run.yaml", "study.yaml", "fsdp.yaml")
+"""Of `comsl run`, `comsl study` and accelerate."""
 KEPT = [*REPOSITORY.glob("recipes/*/*.yaml"), *REPOSITORY.glob("comsl/demo/recipes/*.yaml")]
 RECIPES = sorted(path for path in KEPT if path.name not in OTHERS)
 
@@ -54,7 +55,21 @@ def test_a_workflow_is_valid(path: Path) -> None:
     needs = yaml.safe_load(path.read_text(encoding="utf-8")).get("needs") or {}
     plan = load_plan(path.parent, [f"{name}=somewhere" for name in needs])
     assert plan.page is not None
-    assert str(plan.page.parent) in outputs_of(plan.steps[-1]) + outputs_of(plan.steps[-2])
+    assert {str(plan.page), str(plan.page.parent)} & {*outputs_of(plan.steps[-1]), *outputs_of(plan.steps[-2])}
+    for step in plan.steps:
+        if step.words[0] == "train":
+            arguments = parse(list(step.words))
+            assert ObjectiveSet(load_configuration(arguments.recipe, overrides_of(arguments)).objectives).active
+
+
+@pytest.mark.parametrize("path", sorted(REPOSITORY.glob("recipes/*/study.yaml")), ids=lambda path: path.parent.name)
+def test_a_study_is_about_the_arms_of_its_workflow(path: Path) -> None:
+    steps = load_plan(path.parent, ["corpus=somewhere"]).steps
+    written = {Path(output).parts[-3] for step in steps if step.words[0] == "evaluate" for output in outputs_of(step)}
+    study = load_study(path)
+    assert {arm.arm for arm in study.arms} <= written
+    evaluations = [output for step in steps for output in outputs_of(step) if Path(output).name in study.tests]
+    assert len(evaluations) == len(study.tests) * (8 + 3 * 3 + 3 + 3 + 1 + 1)
 
 
 @pytest.mark.parametrize(

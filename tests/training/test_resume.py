@@ -18,7 +18,7 @@ from comsl.training.trainer import JointTrainer
 from tests.training import standin
 from tests.training.processes import in_child, kill_self, together
 
-RATES = ("speech_hours_per_hour", "tokens_per_second")
+RATES = ("seconds", "speech_hours_per_hour", "tokens_per_second")
 
 
 class KillAtStep(TrainerCallback):

@@ -32,7 +32,7 @@ from tests.tiny import tiny_m2m100, tiny_mbart50
 from tests.training.processes import CONTEXT, in_child, together
 from tests.training.world import build_world, stage
 
-RATES = ("speech_hours_per_hour", "tokens_per_second")
+RATES = ("seconds", "speech_hours_per_hour", "tokens_per_second")
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -231,6 +231,20 @@ def test_from_scratch(world: Path, tmp_path: Path) -> None:
     with_teacher = {"mt": {"teacher_share": 0.2}}
     with pytest.raises(UsageError, match="teacher: missing"):
         train(stage(world, tmp_path / "t", objectives=with_teacher, reinitialize=True))
+
+
+@pytest.mark.parametrize("part", ["speech", "text"])
+def test_one_part_from_scratch(world: Path, tmp_path: Path, part: str) -> None:
+    objectives = {"st": {}, "asr": {}}
+    pretrained, _ = load_model_of_parts(stage(world, tmp_path, objectives=objectives))
+    settings = stage(world, tmp_path, objectives=objectives, reinitialize=part)
+    model = build_trainer(settings, ObjectiveSet(objectives)).joint.model
+    for name in ("speech_encoder.encoder.conv1.weight", "text_model.model.encoder.layers.0.fc1.weight"):
+        kept = torch.equal(model.state_dict()[name], pretrained[name])
+        assert kept is not name.startswith(part)
+    assert torch.equal(model.state_dict()["adapter.layers.0.conv.weight"], pretrained["adapter.layers.0.conv.weight"])
+    output = model.text_model.get_output_embeddings().weight
+    assert output is model.text_model.get_input_embeddings().weight is model.output_weight
 
 
 def test_gradient_checkpointing_changes_no_gradient(world: Path, tmp_path: Path) -> None:

@@ -186,7 +186,7 @@ def test_what_is_logged(tmp_path: Path) -> None:
     train = next(record for record in records if record["kind"] == "train")
     assert train.keys() == {
         "step", "epoch", "kind", "loss", "grad_norm", "learning_rate", "st", "st_count", "erm", "erm_count",
-        "speech_hours_per_hour", "tokens_per_second",
+        "seconds", "speech_hours_per_hour", "tokens_per_second",
     }  # fmt: skip
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert list((tmp_path / "tensorboard").glob("events*"))

@@ -64,6 +64,25 @@ def test_what_is_not_set_is_the_default(tmp_path: Path) -> None:
     assert (plan.steps[2].processes, plan.steps[2].accelerate) == (1, None)
 
 
+def test_a_step_for_every_combination(tmp_path: Path) -> None:
+    text = """
+variables: {seeds: [1, 2]}
+records: r
+steps:
+  - name: ${arm}-${seed}
+    each: {arm: [st, all], seed: "${seeds}"}
+    comsl: evaluate --model ${arm} --manifest ${seed} --out runs/${arm}-${seed}
+"""
+    names = [step.name for step in load_plan(write(tmp_path, text)).steps]
+    assert names == ["st-1", "st-2", "all-1", "all-2"]
+    last = load_plan(write(tmp_path, text), ["seeds=[7]"]).steps[-1]
+    assert last.words == ("evaluate", "--model", "all", "--manifest", "7", "--out", "runs/all-7")
+    with pytest.raises(PlanError, match=r"each: seed: a list is expected, or a variable that holds one, got 3"):
+        load_plan(write(tmp_path, text), ["seeds=3"])
+    with pytest.raises(PlanError, match="two steps are called 'st'"):
+        load_plan(write(tmp_path, text.replace("name: ${arm}-${seed}", "name: ${arm}")))
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

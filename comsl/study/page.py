@@ -1,0 +1,144 @@
+"""A study as one Markdown page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from comsl.files import write_atomically
+from comsl.provenance import git_commit, versions
+from comsl.study.plan import Plan
+from comsl.study.statistics import LEVEL, POWER, Result, Study, run_study
+
+
+def write_page(plan: Plan, runs: Path, out: Path) -> Study:
+    """Compute the study and write its page; errors as of ``run_study``."""
+    study = run_study(plan, runs)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(out, render(study))
+    return study
+
+
+def render(study: Study) -> str:
+    """The page's text."""
+    parts = [f"# {study.plan.title}", study.plan.intro.strip(), _scores(study), _questions(study)]
+    if errors := _word_errors(study):
+        parts.append(errors)
+    if study.plan.notes:
+        parts.append("## To be borne in mind\n\n" + "\n".join(f"- {note}" for note in study.plan.notes))
+    parts.append(_provenance(study))
+    return "\n\n".join(parts) + "\n"
+
+
+def _scores(study: Study) -> str:
+    cells = list(study.results[0].cells["bleu"])
+    header = ["arm", "seeds", *cells, "mean BLEU", "mean chrF++", "minutes"]
+    rows = [
+        [
+            result.arm.label,
+            str(len(result.seeds)),
+            *(_spread(result.cells["bleu"][cell]) for cell in cells),
+            f"{np.mean(result.overall('bleu')):.1f} ± {study.interval(result, 'bleu'):.1f}",
+            f"{np.mean(result.overall('chrf')):.1f} ± {study.interval(result, 'chrf'):.1f}",
+            f"{np.mean(result.seconds) / 60:.1f}" if result.seconds else "-",
+        ]
+        for result in study.results
+    ]
+    rows += [[arm.label, "0", *["not run"] * (len(header) - 2)] for arm in study.missing]
+    return "\n\n".join(
+        [
+            "## Scores",
+            _table(header, rows, left=1),
+            "BLEU a test set and direction: mean over seeds (± standard deviation over them, where there are several). "
+            "The means over these columns stand with their 95% intervals, of sentences and seeds together. Minutes of "
+            "training, a seed, without the pretraining of the parts.",
+            _about_seeds(study),
+        ]
+    )
+
+
+def _about_seeds(study: Study) -> str:
+    spread = study.spread["bleu"]
+    if spread is None:
+        return (
+            "No arm has more than one seed: how much another seed would change is unknown, and the intervals and tests "
+            "are about sentences alone."
+        )
+    return (
+        f"Seeds vary by {spread:.2f} BLEU (standard deviation of the mean, pooled over the arms with several seeds, "
+        f"{study.degrees} degrees of freedom). An arm with one seed is taken to vary as much."
+    )
+
+
+def _questions(study: Study) -> str:
+    if not study.answers:
+        return "## Questions\n\nNone could be answered: the arms that they compare have not been run."
+    header = ["claim", "a", "b", "b - a", "standard error", "p", "p (Holm)", "resolves", "verdict"]
+    rows = [
+        [
+            answer.contrast.claim,
+            answer.contrast.a,
+            answer.contrast.b,
+            f"{answer.difference:+.2f}",
+            f"{answer.error:.2f}",
+            f"{answer.p:.3f}",
+            f"{answer.p_holm:.3f}",
+            f"{answer.resolves:.1f}",
+            verdict(answer.difference, answer.p_holm),
+        ]
+        for answer in study.answers
+    ]
+    return "\n\n".join(
+        [
+            "## Questions",
+            _table(header, rows, left=3),
+            "Of mean BLEU. Sentences are resampled, the same ones for both arms; the seeds' part is drawn from a "
+            f"normal distribution with the pooled spread. Holm corrects for {len(rows)} questions asked together. "
+            f"*resolves*: the smallest true difference that this design finds in {POWER:.0%} of cases at the strictest "
+            f"of Holm's levels ({LEVEL} / {len(rows)}): where a difference is not significant, one up to that size may "
+            "be there all the same.",
+        ]
+    )
+
+
+def verdict(difference: float, p: float) -> str:
+    """What a corrected p says of the claim that b is better."""
+    if p >= LEVEL:
+        return "not shown"
+    return "yes" if difference > 0 else "no: the other way round"
+
+
+def _word_errors(study: Study) -> str:
+    heard = [result for result in study.results if result.word_errors]
+    if not heard:
+        return ""
+    cells = list(heard[0].word_errors)
+    rows = [[result.arm.label, *(_spread(result.word_errors[cell]) for cell in cells)] for result in heard]
+    return "## Word error rates of the transcripts\n\n" + _table(["arm", *cells], rows, left=1)
+
+
+def _provenance(study: Study) -> str:
+    counted = ", ".join(f"{name} {version}" for name, version in versions().items())
+    rows = "; ".join(f"{name}: {signature}" for name, signature in study.signatures.items())
+    return (
+        "## How it was computed\n\n"
+        f"Raw references, case-sensitive; {rows}; rows: {_rows(study.results)}. Written by `comsl study`, commit "
+        f"{git_commit() or 'unknown'} ({counted})."
+    )
+
+
+def _rows(results: Sequence[Result]) -> str:
+    return ", ".join(f"{cell} {count}" for cell, count in results[0].rows.items())
+
+
+def _spread(scores: Sequence[float]) -> str:
+    mean = f"{np.mean(scores):.1f}"
+    return f"{mean} ± {np.std(scores, ddof=1):.1f}" if len(scores) > 1 else mean
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
+    """Markdown; the first ``left`` columns to the left, numbers to the right."""
+    ruler = ["---"] * left + ["---:"] * (len(header) - left)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, ruler, *rows))

@@ -1,0 +1,92 @@
+"""What a ``study.yaml`` says.
+
+title: what is studied
+intro: a paragraph for the top of the page
+tests: [test_2016, test_2017]
+arms:                                     # in the order of the table
+  - {arm: 05-both-st, label: "(5) both parts, ST"}
+  - {arm: 11-cascade, label: "(11) cascade", system: cascade, also: ../../cascade-mt}
+contrasts:                                # asked together, so corrected together
+  - {a: "(5) both parts, ST", b: "(9) the paper", claim: "cross-modal objectives help"}
+notes: [a line below the tables]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from comsl.errors import UsageError, nearest
+from comsl.training.recipe import check_keys, read_yaml
+
+
+class StudyError(UsageError):
+    """A ``study.yaml`` that makes no sense; the message names the file and the key."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A row of the table: a system of an arm's evaluations."""
+
+    arm: str
+    """Folder in ``RUNS``."""
+    label: str
+    system: str = "direct"
+    also: str | None = None
+    """Folder beside it, by seed, of another run that the arm needed; its time counts too."""
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A question: is ``b`` another than ``a``? Both by their labels."""
+
+    a: str
+    b: str
+    claim: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What ``study.yaml`` says."""
+
+    title: str
+    intro: str
+    tests: Sequence[str]
+    arms: Sequence[Arm]
+    contrasts: Sequence[Contrast] = ()
+    notes: Sequence[str] = ()
+
+
+def load_study(path: Path) -> Plan:
+    """Read a ``study.yaml``.
+
+    Raises:
+        StudyError: a missing or unknown key, two arms of one label, or a contrast of arms that there are not.
+    """
+    tree = read_yaml(path, StudyError)
+    _check(tree, Plan, str(path))
+    arms = [_made(Arm, entry, f"{path}: arms") for entry in tree["arms"]]
+    contrasts = [_made(Contrast, entry, f"{path}: contrasts") for entry in tree.get("contrasts") or ()]
+    labels = [arm.label for arm in arms]
+    if double := next((label for label in labels if labels.count(label) > 1), None):
+        raise StudyError(f"{path}: two arms are called {double!r}: a contrast could not tell them apart")
+    for label in (label for contrast in contrasts for label in (contrast.a, contrast.b)):
+        if label not in labels:
+            raise StudyError(f"{path}: contrasts: no arm {label!r}; did you mean {nearest(label, labels, 0.0)!r}?")
+    return Plan(tree["title"], tree["intro"], tree["tests"], arms, contrasts, tree.get("notes") or ())
+
+
+def _made(kind: type, entry: Any, where: str) -> Any:
+    if not isinstance(entry, dict):
+        raise StudyError(f"{where}: expected {', '.join(item.name for item in fields(kind))}, got {entry!r}")
+    _check(entry, kind, where)
+    return kind(**entry)
+
+
+def _check(tree: dict[str, Any], kind: type, where: str) -> None:
+    check_keys(tree, kind, where, StudyError)
+    for item in fields(kind):
+        if item.default is MISSING and tree.get(item.name) is None:
+            raise StudyError(f"{where}: {item.name}: missing")

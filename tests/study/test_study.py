@@ -1,0 +1,162 @@
+"""Studies: scores are sacreBLEU's, seeds and sentences both count, and the page says what was not run."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from sacrebleu.metrics import BLEU
+
+from comsl.errors import UsageError
+from comsl.evaluation.records import FIELDS, SCORED, write_json
+from comsl.study.page import render, verdict, write_page
+from comsl.study.plan import Arm, Contrast, Plan, StudyError, load_study
+from comsl.study.statistics import run_study, training_seconds
+
+WORDS = "the old man sees a small house near river she buys three red apples at market on Monday".split()
+REFERENCES = [" ".join(WORDS[(start + 5 * k) % len(WORDS)] for k in range(8)) + f" {start}" for start in range(40)]
+PLAN = Plan(
+    "A study",
+    "About nothing.",
+    ["test"],
+    [Arm("good", "(1) good"), Arm("bad", "(2) bad"), Arm("alike", "(3) alike"), Arm("lost", "(4) lost")],
+    [
+        Contrast("(2) bad", "(1) good", "good is better"),
+        Contrast("(1) good", "(3) alike", "alike is better"),
+        Contrast("(1) good", "(4) lost", "nobody knows"),
+    ],
+)
+
+
+def hypotheses(every: int, shift: int = 0) -> list[str]:
+    """References, of which one in so many has a wrong third word."""
+    rows = [text.split() for text in REFERENCES]
+    for index in range(shift, len(rows), every):
+        rows[index][2] = "wrong"
+    return [" ".join(row) for row in rows]
+
+
+def evaluation(folder: Path, texts: list[str], seconds: float = 60.0) -> None:
+    """Of half German, half French rows, in a run that took so long."""
+    records = [
+        {
+            **dict.fromkeys(FIELDS),
+            "id": f"row{index}",
+            "system": "direct",
+            "source_language": "de" if index < 20 else "fr",
+            "target_language": "en",
+            "hypothesis": text,
+            "reference": REFERENCES[index],
+        }
+        for index, text in enumerate(texts)
+    ]
+    (folder / "test").mkdir(parents=True)
+    (folder / "test" / "hypotheses.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    write_json(folder / "test" / "scores.json", {**dict.fromkeys(SCORED), "lowercase": False})
+    lines = [{"step": 1, "kind": "train", "seconds": seconds / 2}, {"step": 2, "kind": "dev"}]
+    lines.append({"step": 2, "kind": "train", "seconds": seconds / 2})
+    (folder / "train_log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    for seed in (1, 2, 3):
+        evaluation(tmp_path / "good" / str(seed), hypotheses(6 + seed))
+        evaluation(tmp_path / "bad" / str(seed), hypotheses(1))
+    evaluation(tmp_path / "alike" / "1", hypotheses(8, 4), seconds=90.0)
+    return tmp_path
+
+
+def test_scores_are_those_of_sacrebleu_and_means_are_means(runs: Path) -> None:
+    study = run_study(PLAN, runs, n_samples=50)
+    good = study.results[0]
+    assert good.seeds == ["1", "2", "3"]
+    expected = [
+        BLEU().corpus_score(hypotheses(6 + seed)[part], [REFERENCES[part]]).score
+        for seed in (1, 2, 3)
+        for part in (slice(0, 20), slice(20, 40))
+    ]
+    assert good.cells["bleu"]["test de-en"] == pytest.approx(expected[0::2])
+    assert good.cells["bleu"]["test fr-en"] == pytest.approx(expected[1::2])
+    means = [(expected[k] + expected[k + 1]) / 2 for k in (0, 2, 4)]
+    assert good.overall("bleu") == pytest.approx(means)
+    mean = sum(means) / 3
+    # Of the arms with several seeds one does not vary at all: four degrees of freedom.
+    spread = math.sqrt(sum((score - mean) ** 2 for score in means) / 4)
+    assert study.spread["bleu"] == pytest.approx(spread)
+    assert study.degrees == 4
+    assert good.rows == {"test de-en": 20, "test fr-en": 20}
+
+
+def test_answers(runs: Path) -> None:
+    study = run_study(PLAN, runs, n_samples=200)
+    better, alike = study.answers  # the third arm that is asked about has not been run
+    assert better.difference > 20
+    assert better.p == pytest.approx(1 / 201)
+    assert better.p_holm == pytest.approx(2 / 201)
+    assert alike.p_holm > 0.05
+    # Level 0.05 / 2 on both sides and power 0.8: quantiles 2.2414 and 0.8416 of the normal distribution.
+    assert alike.resolves == pytest.approx((2.2414 + 0.8416) * alike.error, rel=1e-4)
+    seeds = study.spread["bleu"] * math.sqrt(1 / 3 + 1)
+    assert alike.error > seeds > 0
+    assert verdict(better.difference, better.p_holm) == "yes"
+    assert verdict(alike.difference, alike.p_holm) == "not shown"
+    assert verdict(-1.0, 0.01) == "no: the other way round"
+
+
+def test_the_page(runs: Path, tmp_path: Path) -> None:
+    study = write_page(PLAN, runs, tmp_path / "docs" / "page.md")
+    text = (tmp_path / "docs" / "page.md").read_text()
+    assert text == render(study)
+    lines = text.splitlines()
+    (row,) = [line for line in lines if line.startswith("| (3) alike")]
+    assert row.endswith("| 1.5 |")
+    assert "| (4) lost | 0 | not run |" in text
+    assert "nrefs:1|case:mixed" in text
+    assert "tok:13a" in text
+    tables = [line.count("|") for line in lines if line.startswith("|")]
+    assert set(tables) == {8, 10}  # every row as wide as its table
+
+
+def test_one_seed_says_so(tmp_path: Path) -> None:
+    evaluation(tmp_path / "alike" / "1", hypotheses(8, 4))
+    study = run_study(PLAN, tmp_path, n_samples=20)
+    assert study.spread == {"bleu": None, "chrf": None}
+    assert "No arm has more than one seed" in render(study)
+    assert "None could be answered" in render(study)
+
+
+def test_the_time_of_another_run_that_was_needed_counts(tmp_path: Path) -> None:
+    evaluation(tmp_path / "arms" / "cascade" / "1", hypotheses(8))
+    evaluation(tmp_path / "tuned" / "1", hypotheses(8), seconds=30.0)
+    plan = Plan("t", "i", ["test"], [Arm("cascade", "cascade", also="../../tuned")])
+    assert run_study(plan, tmp_path / "arms", n_samples=20).results[0].seconds == [90.0]
+    assert training_seconds(tmp_path / "nothing") == 0.0
+
+
+def test_what_does_not_fit_together(runs: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="holds no evaluation of any arm"):
+        run_study(PLAN, tmp_path / "elsewhere")
+    with pytest.raises(UsageError, match=r"holds no rows of the system 'text' \(arm a\)"):
+        run_study(Plan("t", "i", ["test"], [Arm("good", "a", "text")]), runs)
+    (runs / "bad" / "2" / "test" / "scores.json").unlink()
+    with pytest.raises(UsageError, match=r"bad/2/test holds no finished evaluation"):
+        run_study(PLAN, runs)
+
+
+def test_study_files(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    text = "title: t\nintro: i\ntests: [x]\narms: [{arm: a, label: A}, {arm: b, label: B}]\n"
+    path.write_text(text + "contrasts: [{a: A, b: B, claim: c}]\n")
+    assert load_study(path) == Plan("t", "i", ["x"], [Arm("a", "A"), Arm("b", "B")], [Contrast("A", "B", "c")])
+    for wrong, message in (
+        (text + "contrasts: [{a: A, b: C, claim: c}]\n", "contrasts: no arm 'C'; did you mean"),
+        (text.replace("label: B", "label: A"), "two arms are called 'A'"),
+        (text.replace("label: B", "lable: B"), "arms: unknown key `lable`; did you mean `label`"),
+        (text.replace("title: t\n", ""), "title: missing"),
+    ):
+        path.write_text(wrong)
+        with pytest.raises(StudyError, match=message):
+            load_study(path)
