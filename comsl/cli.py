@@ -95,11 +95,11 @@ def _file_trouble(error: OSError, arguments: argparse.Namespace) -> str:
 def _train(arguments: argparse.Namespace) -> int:
     limit_kernel_caches()
     from comsl.training.configuration import load_configuration
-    from comsl.training.distributed import disconnect
+    from comsl.training.distributed import leave
     from comsl.training.run import train
 
     train(load_configuration(arguments.recipe, overrides_of(arguments)))
-    disconnect()
+    leave()
     return 0
 
 

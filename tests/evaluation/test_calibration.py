@@ -14,6 +14,7 @@ from comsl.errors import ComSLError, UsageError
 from comsl.evaluation import calibration
 from comsl.evaluation.calibration import HEAD, calibrate, fit, judge, reliability, reliability_lines
 from comsl.evaluation.records import FIELDS, read_records, write_json
+from comsl.evaluation.settings import stamp
 from comsl.inference.confidence import Calibration, evidence, load_calibration
 from comsl.inference.decode import DecodingOptions, Hypothesis
 
@@ -94,6 +95,16 @@ def test_evaluations_that_nothing_can_be_learned_of(tmp_path: Path, changes: dic
     with pytest.raises(UsageError, match=message):
         calibrate(folder)
     assert not (tmp_path / "confidence.json").exists()
+
+
+def test_a_calibrated_model_is_the_same_model(tmp_path: Path) -> None:
+    """An evaluation of it is not begun anew."""
+    (tmp_path / "model.safetensors").write_text("weights")
+    before = stamp(tmp_path)
+    calibrate(evaluation(tmp_path / "dev", tmp_path))
+    assert stamp(tmp_path) == before
+    (tmp_path / "config.json").write_text("{}")
+    assert stamp(tmp_path) != before
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"evidence": ["x"], "weights": {}}'])
