@@ -207,6 +207,11 @@ def _add_evaluate(command: Command) -> None:
     parser.add_argument("--cascade-asr", metavar="DIR", help="model that transcribes in the cascade (default: --model)")
     parser.add_argument("--cascade-mt", metavar="DIR", help="model that translates in the cascade (default: --model)")
     parser.add_argument("--task", choices=TASKS, default="both", help="what to score (default both)")
+    parser.add_argument(
+        "--allow-failed-rows",
+        action="store_true",
+        help="exit code 0 although rows could not be done; they are listed and count as empty all the same",
+    )
     _add_scoring(parser)
     add_decoding(parser, "as saved")
     add_modes(parser)

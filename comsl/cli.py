@@ -213,7 +213,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         device=device(arguments),
         precision=arguments.precision,
     )
-    return _evaluated(result)
+    return _evaluated(result, arguments.allow_failed_rows)
 
 
 def _score(arguments: argparse.Namespace) -> int:
@@ -234,11 +234,11 @@ def _score(arguments: argparse.Namespace) -> int:
     return _evaluated(result)
 
 
-def _evaluated(result: Evaluation) -> int:
+def _evaluated(result: Evaluation, allow_failed_rows: bool = False) -> int:
     for line in result.complaints:
         _complain(line)
     print(f"{result.out / 'report.html'}\n{result.out / 'table.md'}")
-    return 0 if result.ok else 1
+    return 0 if result.ok or allow_failed_rows else 1
 
 
 def _demo(arguments: argparse.Namespace) -> int:

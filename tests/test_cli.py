@@ -427,6 +427,12 @@ def test_compose_translate_and_evaluate(tmp_path: Path, capsys: pytest.CaptureFi
     assert cli.main(["compare", *[str(tmp_path / "scores")] * 2, "--out", str(comparison)]) == 0
     assert json.loads(comparison.read_text())["pairs"]["mdw-fr"]["bleu"]["p"] is None
 
+    write_manifest([{**row, "audio": "none.wav", "transcript": "wa", "translation": "une foret"}], manifest)
+    words = [str(word) for word in [*words[:-3], tmp_path / "failed", "--beam", "1"]]
+    assert cli.main(words) == 1
+    assert cli.main([*words, "--allow-failed-rows"]) == 0
+    assert "none.wav" in capsys.readouterr().err
+
 
 def test_prepare_names_what_is_not_the_corpus(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["prepare", "mboshi", "--root", str(tmp_path / "none"), "--out", str(tmp_path / "out")]) == 1

@@ -22,7 +22,6 @@ SYSTEMS = ("direct", "cascade")
 REASONS = {
     "failed": "the clip could not be decoded",
     "no_translation": "the row has no reference translation",
-    "truncated": "the transcript was cut at its limit of tokens",
     "empty": "nothing was heard",
 }
 """Why a record is left out, in the order in which the reasons are looked for."""
@@ -37,7 +36,8 @@ def heard(folder: str | Path, out: str | Path, system: str | None = None) -> dic
         system: "direct" or "cascade"; None: the first of them that heard something.
 
     Returns:
-        ``{"rows": written}``, and for each of ``REASONS`` how many were left out for it.
+        ``{"rows": written, "truncated": of these, cut at their limit of tokens}``, as the text side will have to read
+        them too; and for each of ``REASONS`` how many were left out for it.
 
     Raises:
         UsageError: no finished evaluation, or none of a system that heard anything.
@@ -57,12 +57,14 @@ def heard(folder: str | Path, out: str | Path, system: str | None = None) -> dic
                 reason = _reason(record)
                 counts[reason or "rows"] += 1
                 if reason is None:
+                    counts["truncated"] += record["transcript_truncated"]
                     yield _row(record, f"heard by {model} ({chosen})")
 
     write_manifest(rows(), out)
     left_out = "; ".join(f"{counts[name]} left out: {text}" for name, text in REASONS.items() if counts[name])
-    console.print(f"{out}: {counts['rows']} rows" + (f"; {left_out}" if left_out else ""), soft_wrap=True, markup=False)
-    return {name: counts[name] for name in ("rows", *REASONS)}
+    said = f"{out}: {counts['rows']} rows, {counts['truncated']} of them cut at their limit of tokens"
+    console.print(said + (f"; {left_out}" if left_out else ""), soft_wrap=True, markup=False)
+    return {name: counts[name] for name in ("rows", "truncated", *REASONS)}
 
 
 def _reason(record: Record) -> str | None:
@@ -70,8 +72,6 @@ def _reason(record: Record) -> str | None:
         return "failed"
     if record["reference"] is None or record["target_language"] is None:
         return "no_translation"
-    if record["transcript_truncated"]:
-        return "truncated"
     return None if record["transcript_hypothesis"].strip() else "empty"
 
 

@@ -36,13 +36,18 @@ BOS, PAD, EOS, UNK = 0, 1, 2, 3
 
 @dataclass(frozen=True)
 class PartSize:
-    """Width and depth of a part; feed-forward layers are four times as wide."""
+    """Width and depth of a part; feed-forward layers are four times as wide.
+
+    ``init_std`` is the standard deviation of the random weights: the large models' 0.02 is little for a narrow part,
+    whose attention then finds nothing for hundreds of steps; width ** -0.5 is the usual scale of a layer's weights.
+    """
 
     width: int = 192
     encoder_layers: int = 4
     decoder_layers: int = 3
     heads: int = 4
     dropout: float = 0.1
+    init_std: float = 0.02
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
@@ -63,6 +68,7 @@ def new_speech_part(out: str | Path, size: PartSize, mel_bins: int = 80, seed: i
         decoder_attention_heads=size.heads,
         decoder_ffn_dim=size.width,
         dropout=size.dropout,
+        init_std=size.init_std,
         bos_token_id=0,
         eos_token_id=1,
         pad_token_id=2,
@@ -78,6 +84,7 @@ def new_conformer_part(out: str | Path, size: PartSize, stack: int = 4, seed: in
     2020), whose convolutions find what is local, on filterbanks of which ``stack`` frames of 10 ms become one."""
     torch.manual_seed(seed)
     config = Wav2Vec2BertConfig(
+        initializer_range=size.init_std,
         hidden_size=size.width,
         num_hidden_layers=size.encoder_layers,
         num_attention_heads=size.heads,
@@ -118,6 +125,7 @@ def new_text_part(out: str | Path, texts: Iterable[str], size: PartSize, vocabul
         decoder_ffn_dim=4 * size.width,
         max_position_embeddings=512,
         dropout=size.dropout,
+        init_std=size.init_std,
         attention_dropout=0.0,
         activation_dropout=0.0,
         activation_function="gelu",

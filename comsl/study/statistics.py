@@ -205,7 +205,9 @@ def _answers(contrasts: Sequence[Contrast], results: Mapping[str, Result], sprea
         noise = np.random.default_rng([SEED, 1, place]).normal(0.0, seeds, len(a.draws["bleu"]))
         draws = b.draws["bleu"] - a.draws["bleu"]
         error = math.sqrt(float(draws.var(ddof=1)) + seeds**2)
-        found.append((contrast, difference, error, p_value(a.draws["bleu"], b.draws["bleu"] + noise, difference)))
+        # Where nothing varies (the same outputs, or no sense in any) the test would call no difference significant.
+        p = p_value(a.draws["bleu"], b.draws["bleu"] + noise, difference) if difference and error else 1.0
+        found.append((contrast, difference, error, p))
     corrected = holm({str(place): p for place, (*_, p) in enumerate(found)})
     strictest = NormalDist().inv_cdf(1 - LEVEL / (2 * max(1, len(found)))) + NormalDist().inv_cdf(POWER)
     return [

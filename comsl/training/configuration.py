@@ -58,6 +58,7 @@ class NewPartConfiguration:
     decoder_layers: int = setting(3, "layers of the decoder (text part)")
     heads: int = setting(4, "attention heads")
     dropout: float = setting(0.1, "dropout")
+    init_std: float = setting(0.02, "standard deviation of the random weights; a narrow part learns sooner with more")
     vocabulary: int = setting(500, "sentencepiece pieces learnt from the training texts (text part)")
 
 

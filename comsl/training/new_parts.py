@@ -39,4 +39,11 @@ def named_or_new(
 
 
 def _size(settings: NewPartConfiguration) -> PartSize:
-    return PartSize(settings.width, settings.encoder_layers, settings.decoder_layers, settings.heads, settings.dropout)
+    return PartSize(
+        settings.width,
+        settings.encoder_layers,
+        settings.decoder_layers,
+        settings.heads,
+        settings.dropout,
+        settings.init_std,
+    )

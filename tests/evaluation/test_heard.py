@@ -52,9 +52,9 @@ def test_rows_and_what_is_left_out(tmp_path: Path) -> None:
         record(6, transcript_hypothesis="Zwei."),
     )
     counts = heard(folder, tmp_path / "heard.jsonl")
-    assert counts == {"rows": 2, "failed": 1, "no_translation": 1, "truncated": 1, "empty": 1}
+    assert counts == {"rows": 3, "truncated": 1, "failed": 1, "no_translation": 1, "empty": 1}
     rows = list(load_manifest(tmp_path / "heard.jsonl"))
-    assert [row["transcript"] for row in rows] == ["Ein Hut.", "Zwei."]
+    assert [row["transcript"] for row in rows] == ["Ein Hut.", "Ein Hut.", "Zwei."]
     assert rows[0]["translation"] == "A dog."
     assert (rows[0]["id"], rows[0]["audio"], rows[0]["provenance"]) == (
         "clip1/heard", None, "heard by runs/asr (direct)",

@@ -56,3 +56,10 @@ def test_impossible_parts_are_named(tmp_path):
         new_text_part(tmp_path, ["", " "], SIZE)
     with pytest.raises(UsageError, match="not a multiple"):
         PartSize(width=10, heads=4)
+
+
+def test_random_weights_have_the_spread_that_was_asked_for(tmp_path):
+    size = PartSize(width=32, encoder_layers=1, decoder_layers=1, heads=2, init_std=0.07)
+    new_text_part(tmp_path, TEXTS, size, vocabulary=36)
+    layer = AutoModelForSeq2SeqLM.from_pretrained(tmp_path).model.encoder.layers[0]
+    assert layer.fc1.weight.std().item() == pytest.approx(0.07, rel=0.1)

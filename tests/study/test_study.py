@@ -120,6 +120,14 @@ def test_the_page(runs: Path, tmp_path: Path) -> None:
     assert set(tables) == {8, 10}  # every row as wide as its table
 
 
+def test_the_same_outputs_are_no_difference(tmp_path: Path) -> None:
+    for arm in ("good", "bad"):
+        evaluation(tmp_path / arm / "1", hypotheses(8))
+    (answer,) = run_study(PLAN, tmp_path, n_samples=20).answers
+    assert (answer.difference, answer.p, answer.p_holm) == (0.0, 1.0, 1.0)
+    assert verdict(answer.difference, answer.p_holm) == "not shown"
+
+
 def test_one_seed_says_so(tmp_path: Path) -> None:
     evaluation(tmp_path / "alike" / "1", hypotheses(8, 4))
     study = run_study(PLAN, tmp_path, n_samples=20)
