@@ -19,7 +19,8 @@ import pytest
 import soundfile
 
 from comsl import __version__, cli
-from comsl.arguments import build_parser, overrides_of
+from comsl.arguments import build_parser
+from comsl.commands.train import overrides_of
 from comsl.errors import ComSLError, UsageError
 from comsl.inference.decode import DecodingOptions
 

@@ -1,1 +1,1 @@
-"""Commands of the command line that fill a file of their own: what they are called with, and what they call."""
+"""A file a command: what it is called with, and what it calls. Nothing heavy is imported before that."""

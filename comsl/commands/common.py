@@ -33,3 +33,17 @@ def check_folder(folder: Path, option: str = "--out") -> None:
             pass
     except OSError as error:
         raise ComSLError(f"{option} {folder}: cannot be written: {error.strerror}") from error
+
+
+def say(message: str) -> None:
+    """A line on stderr about what is being done."""
+    from comsl.progress import console
+
+    console.print(message, markup=False, soft_wrap=True)
+
+
+def hide_library_bars() -> None:
+    """A bar for the one file that holds a model's weights tells nobody anything."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()

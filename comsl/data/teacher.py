@@ -1,6 +1,6 @@
 """Cached distributions of a frozen text model: for every target position of every row its k likeliest tokens.
 
-A folder with three arrays, memory-mapped when they are read, and ``teacher.json``, which is written last:
+A folder with three arrays, memory-mapped when they are read, and ``teacher.json``. It has its name once all is there:
 
     offsets.npy        int64 [rows + 1], where each row's positions start
     tokens.npy         int32 [positions, k], likeliest first
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -60,10 +61,11 @@ class TeacherCache:
 
 
 class TeacherCacheWriter:
-    """Fills a folder; several processes may write different rows of it.
+    """Fills a folder; several processes of a run may write different rows of it.
 
     Args:
-        folder: made and sized by the process with ``create``; the others call this after it.
+        folder: of this run alone, until ``finish`` renames it; made and sized by the process with ``create``; the
+            others call this after it.
         positions: of each row.
         top_k: tokens kept.
     """
@@ -74,7 +76,6 @@ class TeacherCacheWriter:
         shape = (int(self.offsets[-1]), top_k)
         if create:
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / RECORD).unlink(missing_ok=True)
             np.save(folder / OFFSETS, self.offsets)
             for name, kind in ((TOKENS, np.int32), (PROBABILITIES, np.float32)):
                 np.lib.format.open_memmap(folder / name, "w+", kind, shape).flush()
@@ -103,9 +104,19 @@ class TeacherCacheWriter:
         kept = float(self._probabilities.sum(dtype=np.float64)) / max(positions, 1)
         return {"positions": positions, "bytes": size, "kept": kept}
 
-    def finish(self, record: dict[str, Any]) -> None:
-        """Say that all processes have flushed, and what was written."""
+    def finish(self, record: dict[str, Any], target: Path) -> None:
+        """Write down what was written, which all processes have flushed, and give the folder its name.
+
+        Where another run has written the same meanwhile, which may be read already, that stays.
+        """
         write_atomically(self.folder / RECORD, json.dumps(record, indent=2) + "\n")
+        if target.is_dir() and not (target / RECORD).exists():  # left half-written, before caches were renamed
+            shutil.rmtree(target)
+        try:
+            self.folder.rename(target)
+        except OSError:
+            if not (target / RECORD).exists():
+                raise
 
 
 def _reserve(path: Path) -> None:

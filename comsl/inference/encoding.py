@@ -79,7 +79,7 @@ def embed_texts(model: Any, texts: Sequence[Sequence[int]]) -> list[Tensor]:
 
 
 def beside(model: Any, text: Tensor, speech: Tensor, memory: MixedMemory) -> tuple[Tensor, slice]:
-    """The mixed input of METHOD section 2, text first, and which positions of it the decoder is to read.
+    """The mixed input (docs/objectives.md), text first, and which positions of it the decoder is to read.
 
     Args:
         text, speech: [L, d] each.

@@ -166,10 +166,9 @@ class Translator:
 
     def _target(self, code: str) -> str:
         target, taught = self._language(code), self.model.config.translation_targets
-        if taught and target not in taught:
-            logger.warning(
-                f"the model was trained to translate into {', '.join(taught)}; into {target} it may write anything"
-            )
+        if taught is not None and target not in taught:
+            known = ", ".join(taught) or "no language that it has"
+            logger.warning(f"the model was trained to translate into {known}; into {target} it may write anything")
         return target
 
     def _language(self, code: str) -> str:

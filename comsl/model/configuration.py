@@ -24,7 +24,7 @@ class ComSLConfig(PreTrainedConfig):
         fixed_duration: seconds that every clip is padded to with silence (Whisper's original regime); None: true
             lengths.
         ctc_vocabulary: symbols of the CTC head on the speech encoder, index 0 is the blank; None: no such head.
-        translation_targets: languages that training taught it to translate into; None: not recorded.
+        translation_targets: languages, of those it has, that training taught it to translate into; None: not recorded.
         mask_token_id: token that stands for a masked transcript token in masked token prediction.
     """
 

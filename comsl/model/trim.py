@@ -300,8 +300,10 @@ def _renumber(loaded: _Loaded, numbers: Mapping[int, int], used: Sequence[str]) 
                 setattr(settings, name, _new_ids(name, value, numbers))
     if loaded.processor is not None:
         loaded.model.config.text_config = loaded.text_model.config
-        known = loaded.model.config.languages
-        loaded.model.config.languages = {code: numbers[find_language(known, code)] for code in used}
+        config = loaded.model.config
+        config.languages = {code: numbers[find_language(config.languages, code)] for code in used}
+        if config.translation_targets is not None:
+            config.translation_targets = [code for code in config.translation_targets if code in config.languages]
 
 
 def _new_ids(name: str, value: int | list[int], numbers: Mapping[int, int]) -> int | list[int]:

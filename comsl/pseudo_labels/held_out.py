@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
+from comsl.data.corpora.audit import bare_text
 from comsl.data.manifest import load_manifest
 from comsl.errors import UsageError
-from comsl.evaluation.metrics import normalise_basic
 
 Row = Mapping[str, Any]
 """A manifest row."""
@@ -19,7 +19,7 @@ Row = Mapping[str, Any]
 @dataclass
 class HeldOut:
     """Clips by language and file name, which a clip of Common Voice keeps in every release, and sentences of dev and
-    test by language as :func:`comsl.evaluation.metrics.normalise_basic` writes them.
+    test by language as :func:`comsl.data.corpora.audit.bare_text` writes them.
 
     A sentence counts as held out on either side: what is the reference of a test row in one direction may be the
     transcript of a training row in another.
@@ -59,8 +59,8 @@ class HeldOut:
         return "leak_source" if self.holds(row["transcript"], row["source_language"]) else None
 
     def holds(self, text: str, language: str) -> bool:
-        """Whether dev or test has this sentence, whatever its case and punctuation."""
-        return normalise_basic(text) in self.sentences.get(language, ())
+        """Whether dev or test has this sentence, whatever its case, punctuation and forms of letters."""
+        return bare_text(text) in self.sentences.get(language, ())
 
     def counts(self) -> dict[str, Any]:
         return {
@@ -98,6 +98,6 @@ def _contents(path: Path) -> Iterator[tuple[tuple[str, str] | None, list[tuple[s
     ):
         clip = clip_of({"audio": audio if isinstance(audio, str) else None, "source_language": source})
         sides = ((source, transcript), (target, translation))
-        sentences = [(code, normalise_basic(text)) for code, text in sides if code is not None and text is not None]
+        sentences = [(code, bare_text(text)) for code, text in sides if code is not None and text is not None]
         # What is nothing but punctuation says nothing; everything of that kind would be equal to it.
         yield clip, [(code, text) for code, text in sentences if text]

@@ -85,7 +85,10 @@ def pseudo_label(source: Source, labelling: Labelling, out: Path) -> dict[str, A
         (out / REPORT).unlink(missing_ok=True)
     if labelling.filters.identify_language:  # before an hour of translating, not after
         worker.identifier = LanguageIdentifier(list(source), labelling.target)
-    shards = {language: worker.translate(language, rows) for language, rows in source.items()}
+    # All folders before any translating: the other processes wait for the first one to prepare them, but not for hours.
+    shards = {language: worker.shards(language, rows) for language, rows in source.items()}
+    for language, rows in source.items():
+        worker.translate(language, rows, shards[language])
     if rank() != 0:
         return None
     directions = {}
@@ -119,13 +122,9 @@ class _Worker:
         decoder.check_language(self.labelling.target)
         return decoder
 
-    def translate(self, language: str, rows: Callable[[], Iterator[Row]]) -> Shards:
-        """This process's share of a language."""
-
-        def todo() -> Iterator[Row]:
-            return (row for row, reason in self._sorted_out(rows()) if reason is None)
-
-        content, total = digest(todo())
+    def shards(self, language: str, rows: Callable[[], Iterator[Row]]) -> Shards:
+        """The folder of a language's translations, for these rows and settings."""
+        content, total = digest(self._todo(rows))
         settings = {
             "model": stamp(self.labelling.model),
             "decoding": self.decoding,
@@ -135,12 +134,15 @@ class _Worker:
             "commit": self.code,
         }
         folder = self.out / TRANSLATIONS / f"{language}_{self.labelling.target}"
-        shards = Shards(folder, settings, total, self.labelling.shard_rows)
+        return Shards(folder, settings, total, self.labelling.shard_rows)
+
+    def translate(self, language: str, rows: Callable[[], Iterator[Row]], shards: Shards) -> None:
+        """This process's share of a language."""
         if shards.mine():
             self.decoder.check_language(language)
             target = self.labelling.target
-            shards.make(todo(), lambda part: translate(part, self.decoder, target), f"translating, {folder.name}")
-        return shards
+            description = f"translating, {shards.folder.name}"
+            shards.make(self._todo(rows), lambda part: translate(part, self.decoder, target), description)
 
     def join(self, rows: Callable[[], Iterator[Row]], shards: Shards, folder: Path) -> dict[str, Any]:
         """Write a direction's manifest and the list of what was left out of it; its counts."""
@@ -195,6 +197,9 @@ class _Worker:
                 "left_out": {reason: left_out[reason] for reason in REASONS if left_out[reason]},
             },
         }
+
+    def _todo(self, rows: Callable[[], Iterator[Row]]) -> Iterator[Row]:
+        return (row for row, reason in self._sorted_out(rows()) if reason is None)
 
     def _sorted_out(self, rows: Iterator[Row]) -> Iterator[tuple[Row, str | None]]:
         """The rows, and what can be said against each before it is translated."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from comsl.data.corpora.common_voice import CLIPS, VALIDATED, find, is_unpacked, read_utterances, unpack
+from comsl.data.corpora.common_voice import CLIPS, VALIDATED, find, has_table, is_unpacked, read_utterances, unpack
 from comsl.data.corpora.common_voice import Source as Release
 from comsl.data.manifest import load_manifest
 from comsl.errors import UsageError
@@ -93,15 +93,15 @@ def _utterances(folder: Path, language: str) -> Iterator[Row]:
 
 
 def _unpack(release: Release, rows: Callable[[], Iterator[Row]], held_out: HeldOut, out: Path) -> None:
-    def wanted() -> list[str]:
-        return [Path(row["audio"]).name for row in rows() if held_out.reason(row) is None]
-
-    table = release.folder(out) / VALIDATED
+    """The table first, which says what clips are wanted: that of an earlier archive would say something else."""
+    if rank() == 0 and not has_table(release, out):
+        unpack(release, (), out)
+    while not has_table(release, out):
+        time.sleep(POLL)
+    wanted = [Path(row["audio"]).name for row in rows() if held_out.reason(row) is None]
     if rank() == 0:
-        if not table.is_file():
-            unpack(release, (), out)
-        unpack(release, wanted(), out)
-    while not (table.is_file() and is_unpacked(release, wanted(), out)):
+        unpack(release, wanted, out)
+    while not is_unpacked(release, wanted, out):
         time.sleep(POLL)
 
 

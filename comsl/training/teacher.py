@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import platform
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -90,7 +92,8 @@ class CachedTeacher:
     """Makes, or finds, the caches of a run's manifests.
 
     A cache belongs to the teacher's weights, the tokenizer, the texts and ``top_k``: its folder is named after a digest
-    of them, so that runs may share a folder and nothing is taken for what it is not.
+    of them, so that runs may share a folder and nothing is taken for what it is not. Each run writes under a name of
+    its own, so that none reads, or writes to, what another one is still writing.
 
     Args:
         load: the teacher; only called where a cache has to be written, or no file has its weights.
@@ -119,8 +122,13 @@ class CachedTeacher:
             name: of the manifest, for the line that says what the cache is like.
         """
         folder = self.folder / self._key(manifest)
+        # The same at every start: what a run that was killed leaves, its next start overwrites or removes.
+        run = f"{platform.node()} {Path(self.configuration.output_dir).absolute()}"
+        draft = all_objects(folder.with_name(f".{folder.name}.{_digest([run])[:8]}"))[0]
         if not all_objects((folder / RECORD).exists())[0]:
-            self._write(manifest, folder, name)
+            self._write(manifest, draft, folder, name)
+        if rank() == 0:
+            shutil.rmtree(draft, ignore_errors=True)
         cache = TeacherCache(folder)
         if rank() == 0:
             console.print(f"teacher, {name}: {describe(cache.record)}", soft_wrap=True, markup=False)
@@ -162,14 +170,14 @@ class CachedTeacher:
 
     # ------------------------------------------------------------------------------------------------------ writing
 
-    def _write(self, manifest: datasets.Dataset, folder: Path, name: str) -> None:
+    def _write(self, manifest: datasets.Dataset, draft: Path, folder: Path, name: str) -> None:
         dataset = SpeechTranslationDataset(manifest, self.processor, None, 0, FIELDS)
         collate = Collator(self.processor, FIELDS)
         positions = [len(self.processor.token_ids(text)) + 1 for text in manifest["translation"]]
         if rank() == 0:
-            TeacherCacheWriter(folder, positions, self.top_k, create=True)
+            TeacherCacheWriter(draft, positions, self.top_k, create=True)
         barrier()
-        writer = TeacherCacheWriter(folder, positions, self.top_k, create=False)
+        writer = TeacherCacheWriter(draft, positions, self.top_k, create=False)
         teacher = self._loaded()
         fixed = [dataset[row] for row in range(min(FIXED_ROWS, len(dataset)))]
         live = teacher_loss(self.model, teacher, collate(fixed)) if rank() == 0 else float("nan")
@@ -181,11 +189,12 @@ class CachedTeacher:
         teacher.to("cpu")
         barrier()
         if rank() == 0:
-            cache = TeacherCache(folder)
+            cache = TeacherCache(draft)
             examples = [replace(example, teacher=cache[example.index]) for example in fixed]
             cached = teacher_loss(self.model, None, collate(examples))
             compared = {"rows": len(fixed), "live": live, "cached": cached}
-            writer.finish({"top_k": self.top_k, "rows": len(dataset), "fixed_batch": compared, **writer.facts()})
+            record = {"top_k": self.top_k, "rows": len(dataset), "fixed_batch": compared, **writer.facts()}
+            writer.finish(record, folder)
         barrier()
 
     def _batches(

@@ -39,7 +39,8 @@ from typing import Any
 
 import yaml
 
-from comsl.arguments import overrides_of, parse
+from comsl.arguments import parse
+from comsl.commands.train import overrides_of
 from comsl.errors import UsageError, nearest
 from comsl.training.recipe import check_keys, parse_yaml, read_yaml
 

@@ -253,6 +253,10 @@ def test_a_target_that_training_did_not_teach_is_said(translator, folder, monkey
     translator.translate([folder / "a.wav"], "zh", task="transcribe")
     message = "the model was trained to translate into en, fr; into zh it may write anything"
     assert [record.message for record in caplog.records] == [message]
+    caplog.clear()
+    monkeypatch.setattr(translator.model.config, "translation_targets", [])  # all of them were trimmed away
+    translator.translate([folder / "a.wav"], "de", "zh")
+    assert "into no language that it has; into zh" in caplog.records[0].message
 
 
 def test_long_speech_is_cut_to_what_the_model_takes(translator, sentences, tmp_path):

@@ -242,6 +242,20 @@ def test_the_shipped_model_translates_the_same(tmp_path: Path, beam: int) -> Non
         Translator.from_pretrained(tmp_path / "small").translate([str(ROOT / "docs" / "clip.mp3")], "fr")
 
 
+@pytest.mark.parametrize(
+    ("taught", "expected"), [(["de", "en", "fr"], ["de", "en"]), (["fr"], []), ([], []), (None, None)]
+)
+def test_languages_that_go_are_no_target_any_more(
+    composites: Path, tmp_path: Path, taught: list[str] | None, expected: list[str] | None
+) -> None:
+    model, processor = load_model(composites / "whole")
+    model.config.translation_targets = taught
+    model.save_pretrained(tmp_path / "taught")
+    processor.save_pretrained(tmp_path / "taught")
+    trim(tmp_path / "taught", tmp_path / "small", Texts([composites / "train.jsonl"]))
+    assert load_model(tmp_path / "small")[0].config.translation_targets == expected
+
+
 def test_a_teacher_is_trimmed_alike(composites: Path, tmp_path: Path) -> None:
     teacher = tmp_path / "teacher"
     model, processor = load_model(composites / "whole")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import comsl.demo
 from comsl import cli
 from comsl.data.manifest import load_manifest, write_manifest
 from comsl.demo.grammar import generate
+from comsl.pseudo_labels import sources
+from comsl.pseudo_labels.held_out import HeldOut, covost_manifests
 from tests.data.audio_files import write_sound
 from tests.tiny import waveform
 
@@ -87,6 +90,28 @@ def test_clips_that_covost_does_not_translate(world: Path, tmp_path: Path, relea
         before = {path: path.stat().st_mtime_ns for path in (tmp_path / "clips").rglob("*")}
         assert label(world, release, tmp_path, "--min-score=-inf") == 0
         assert {path: path.stat().st_mtime_ns for path in (tmp_path / "clips").rglob("*")} == before
+
+
+def test_an_archive_that_was_replaced(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own table says which clips are wanted, and no process waits for those of the old one."""
+    old = world / "cv" / "cv-corpus-4-2019-12-10" / "de"
+    new = tmp_path / "de"
+    shutil.copytree(old, new)
+    shutil.copy(old / "clips" / "new.mp3", new / "clips" / "newer.mp3")
+    table = old / "validated.tsv"
+    (new / table.name).write_text(table.read_text() + "speaker-9\tnewer.mp3\tEin neuer Satz.\t2\n")
+    release = tmp_path / "release"
+    release.mkdir()
+    held_out = HeldOut.read(*covost_manifests(world / "covost2"))
+    monkeypatch.setattr(sources.time, "sleep", lambda _: pytest.fail("waits for itself"))
+    unpacked = []
+    for folder in (old, new):
+        with tarfile.open(release / "de.tar.gz", "w:gz") as archive:
+            archive.add(folder, "de")
+        (rows,) = sources.from_common_voice(release, ["de"], held_out, tmp_path / "clips").values()
+        assert all(Path(row["audio"]).is_file() for row in rows() if held_out.reason(row) is None)
+        unpacked.append({path.name for path in (tmp_path / "clips" / "de" / "clips").iterdir()})
+    assert unpacked[1] - unpacked[0] == {"newer.mp3"}
 
 
 def test_a_language_that_is_not_there(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -170,6 +170,22 @@ def test_two_processes(world: Path, labelled: Path, tmp_path: Path) -> None:
     assert same(tmp_path / "two", labelled)
 
 
+def test_all_folders_are_prepared_before_any_translating(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other processes give up waiting for a folder long before another language is translated."""
+    out = tmp_path / "out"
+
+    def prepared(*_: Any) -> Any:
+        found = {path.parent.name for path in (out / "translations").glob("*/state.json")}
+        raise InterruptedError(*sorted(found))
+
+    monkeypatch.setattr("comsl.pseudo_labels.label.translate", prepared)
+    with pytest.raises(InterruptedError) as first:
+        run(world, out)
+    assert first.value.args == ("de_en", "fr_en")
+
+
 def same(out: Path, reference: Path) -> bool:
     """Paths of clips are relative to the manifest, and both folders lie equally deep only by chance."""
 

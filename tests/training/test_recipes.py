@@ -12,7 +12,8 @@ from accelerate import DistributedType
 from accelerate.commands.config.config_args import load_config_from_file
 
 from benchmarks.models import mbart_config, nllb_config, whisper_config
-from comsl.arguments import overrides_of, parse
+from comsl.arguments import parse
+from comsl.commands.train import overrides_of
 from comsl.model.configuration import ComSLConfig
 from comsl.model.modeling import ComSLForConditionalGeneration
 from comsl.objectives import ObjectiveSet

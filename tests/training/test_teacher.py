@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -190,14 +192,45 @@ def killed_while_writing(root: str, output: str) -> None:
 
 def test_what_was_half_written_is_written_again(world: Path, tmp_path: Path) -> None:
     assert in_child(killed_while_writing, str(world), str(tmp_path)) == -9
-    (folder,) = (tmp_path / "teacher").iterdir()
-    assert not (folder / "teacher.json").exists()
+    (left,) = (tmp_path / "teacher").iterdir()
+    assert not (left / "teacher.json").exists()
     cache = caches(cached(world, tmp_path)).of(load_manifest(world / "train.jsonl"), "training")
-    assert cache.folder == folder
+    assert list((tmp_path / "teacher").iterdir()) == [cache.folder]
     tokens, probabilities = cache[0]
     assert (np.diff(probabilities, axis=1) <= 0).all()
     assert (probabilities.sum(1) > 0).all()
     assert len(set(tokens[0].tolist())) == 4
+
+
+@pytest.mark.parametrize("ends", ["killed", "finished first"])
+def test_two_runs_write_the_same_cache_at_the_same_time(world: Path, tmp_path: Path, ends: str) -> None:
+    """The second run begins between two batches of the first one, and gets stuck there or is done before it."""
+    rows = load_manifest(world / "train.jsonl")
+    first, second = (
+        caches(cached(world, tmp_path / name, folder=str(tmp_path / "shared"), data__max_batch_size=3)) for name in "ab"
+    )
+    top = first._top
+    batches = itertools.count()
+
+    def interleaved(*args: Any) -> Any:
+        if next(batches) == 2:
+            with contextlib.suppress(InterruptedError):
+                second.of(rows, "training")
+        return top(*args)
+
+    def stuck(*_: Any) -> Any:
+        raise InterruptedError
+
+    first._top = interleaved  # type: ignore[method-assign]
+    if ends == "killed":
+        second._top = stuck  # type: ignore[method-assign]
+    cache = first.of(rows, "training")
+    expected = caches(cached(world, tmp_path / "alone", data__max_batch_size=3)).of(rows, "training")
+    for row in range(9):
+        for ours, theirs in zip(cache[row], expected[row], strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    assert second.of(rows, "training").folder == cache.folder
+    assert list((tmp_path / "shared").iterdir()) == [cache.folder]
 
 
 def test_a_damaged_cache_is_named(world: Path, tmp_path: Path) -> None:

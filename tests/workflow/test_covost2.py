@@ -72,8 +72,20 @@ def test_from_the_archives_to_the_table(tmp_path: Path) -> None:
     scores = json.loads((out / "table" / "scores.json").read_text())
     assert {"direct", "cascade", "text"} == set(scores["systems"])
     assert set(scores["systems"]["direct"]["pairs"]) == {"fr-en", "cy-en"}
-    assert json.loads((out / "compare.json").read_text())
+    comparison = json.loads((out / "compare.json").read_text())
+    assert comparison["pairs"].keys() == {"fr-en", "cy-en"}
+    # The systems are those of the two pages, over the same rows.
+    first = json.loads((out / "table-joint" / "scores.json").read_text())
+    for pair, metrics in comparison["pairs"].items():
+        for side, page in (("a", first), ("b", scores)):
+            assert metrics["bleu"][side] == page["systems"]["direct"]["pairs"][pair]["bleu"]["score"]
     assert load_model(out / "again")[0].config.languages.keys() >= {"fr", "cy", "en"}
-    pseudo = json.loads((out / "pseudo" / "pseudo-label.json").read_text())
-    assert pseudo
+    pseudo = json.loads((out / "pseudo" / "pseudo-label.json").read_text())["directions"]
+    assert pseudo.keys() == {"fr_en", "cy_en"}
+    for name, counts in pseudo.items():
+        manifest = out / "pseudo" / name / "train.jsonl"
+        assert counts["kept"] == (len(manifest.read_text().splitlines()) if manifest.exists() else 0)
+        train = (out / "data" / name / "train.jsonl").read_text().splitlines()
+        assert counts["left_out"]["translated"] == len(train)
+    assert any(counts["kept"] for counts in pseudo.values())
     assert comsl(*words).startswith(f"0 of {len(STEPS)} steps run")

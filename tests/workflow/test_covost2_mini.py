@@ -58,16 +58,25 @@ def test_the_table_has_a_row_a_language_and_counts_the_rows_that_failed(folder: 
 
 
 def test_pseudo_labels_are_of_clips_that_covost_does_not_translate(folder: Path) -> None:
-    labelled = [row for code in LANGUAGES for row in rows(folder / "out" / "pseudo" / f"{code}_en" / "train.jsonl")]
-    counts = json.loads((folder / "out" / "pseudo" / "pseudo-label.json").read_text())
-    leaks = [
-        fault["clip"].removesuffix(".mp3")
-        for fault in json.loads((folder / "corpus" / "planted.json").read_text())["faults"]
-        if fault["kind"] == "untranslated-test-sentence"
-    ]
-    assert not {Path(row["audio"]).stem for row in labelled} & set(leaks), "a test sentence, planted"
-    assert all("text" in row["provenance"] for row in labelled)
-    assert counts["directions"]
+    faults = json.loads((folder / "corpus" / "planted.json").read_text())["faults"]
+    leaks = {fault["clip"] for fault in faults if fault["kind"] == "untranslated-test-sentence"}
+    directions = json.loads((folder / "out" / "pseudo" / "pseudo-label.json").read_text())["directions"]
+    assert directions.keys() == {f"{code}_en" for code in LANGUAGES}
+    for code in LANGUAGES:
+        labelled = rows(folder / "out" / "pseudo" / f"{code}_en" / "train.jsonl")
+        data = folder / "out" / "data"
+        train, dev, test = (rows(data / f"{code}_en" / f"{split}.jsonl") for split in ("train", "dev", "test"))
+        validated = (data / "clips" / code / "validated.tsv").read_text().splitlines()[1:]
+        clips = {Path(row["audio"]).name for row in labelled}
+        assert clips <= {line.split("\t")[1] for line in validated}
+        assert not clips & {Path(row["audio"]).name for row in (*train, *dev, *test)}, "CoVoST translates it"
+        assert not clips & leaks, "a test sentence, planted"
+        assert all("text" in row["provenance"] for row in labelled)
+        counts = directions[f"{code}_en"]
+        assert counts["rows"] == len(validated) == counts["kept"] + sum(counts["left_out"].values())
+        assert counts["kept"] == len(clips) == len(labelled) > 0
+        assert counts["left_out"]["translated"] == len(train)
+        assert counts["left_out"]["leak_clip"] == len(dev) + len(test)
 
 
 def test_a_finished_run_has_nothing_left_to_do(folder: Path) -> None:

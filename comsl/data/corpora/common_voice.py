@@ -164,10 +164,21 @@ def unpack(source: Source, clips: Collection[str], out: Path) -> Path:
 
 def is_unpacked(source: Source, clips: Collection[str], out: Path) -> bool:
     """Whether ``unpack`` of the same has nothing to do."""
-    marker = source.folder(out) / _MARKER
     if not source.is_archive:
         return True
-    return marker.is_file() and json.loads(marker.read_text(encoding="utf-8")) == _contents(source, clips)
+    return has_table(source, out) and _unpacked(source, out) == _contents(source, clips)
+
+
+def has_table(source: Source, out: Path) -> bool:
+    """Whether the table of the archive as it is now has been unpacked, with whatever clips."""
+    return (source.folder(out) / VALIDATED).is_file() and _unpacked(source, out)[:-1] == source.stamp()
+
+
+def _unpacked(source: Source, out: Path) -> list[Any]:
+    """What ``_contents`` was when the archive was last unpacked; empty before."""
+    marker = source.folder(out) / _MARKER
+    contents: list[Any] = json.loads(marker.read_text(encoding="utf-8")) if marker.is_file() else []
+    return contents
 
 
 def _contents(source: Source, clips: Collection[str]) -> list[Any]:

@@ -19,6 +19,7 @@ from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 from comsl.data.corpora.audio_folder import load_audio_folder
 from comsl.data.corpora.audit import Auditor, Limits, Row, summary_line
 from comsl.data.corpora.clips import Clip, check_clip, in_processes, processors, read_record
+from comsl.data.corpora.common_voice import stamp
 from comsl.data.errors import CorpusError
 from comsl.data.manifest import write_manifest
 from comsl.errors import UsageError, nearest
@@ -35,7 +36,13 @@ SPLIT_NAMES = {"validation": "dev", "valid": "dev", "val": "dev"}
 CHUNK = 8
 """Clips that a process decodes before it reports: few, for their bytes are in memory."""
 
+Stamp = list[Any]
+"""Of a file, see ``common_voice.stamp``."""
+
 AUDIT, FAILED = "audit.json", "failed.jsonl"
+
+_VERSION = 2
+"""Of the audit and of the record of clips: raise it whenever either is written differently."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +112,7 @@ def prepare(
     """Write a manifest for each split, ``audit.json`` and ``failed.jsonl`` into ``out``.
 
     A row that cannot be used is left out, in ``test`` it stays; both are listed. The same command goes on where it was
-    interrupted, and does nothing when all is done.
+    interrupted, and does nothing when all is done and each file that could not be used is what it was.
 
     Args:
         location: of the data set.
@@ -115,7 +122,8 @@ def prepare(
         workers: processes that decode clips; None for one a processor.
 
     Returns:
-        What ``Auditor.finish`` returns, and under ``manifests`` the path of each split's.
+        What ``Auditor.finish`` returns, under ``manifests`` the path of each split's, and under ``faulty`` the stamps
+        of files that cannot be used.
 
     Raises:
         CorpusError: no such data set, configuration or split, or not one that can be read.
@@ -124,6 +132,7 @@ def prepare(
     out, limits = Path(out), limits or Limits()
     parts = {split: _with_audio(part, columns, location) for split, part in _load(location).items()}
     made_of = {
+        "version": _VERSION,
         "dataset": asdict(location),
         "fingerprints": {split: part._fingerprint for split, part in parts.items()},
         "columns": asdict(columns),
@@ -135,24 +144,29 @@ def prepare(
         (out / AUDIT).unlink(missing_ok=True)
         with replacing(out / FAILED) as temporary, temporary.open("w", encoding="utf-8") as failed:
             auditor = Auditor(failed, limits, list(parts))
-            manifests = {}
+            manifests, faulty = {}, []
             for split, part in parts.items():
-                clips = _check(part, columns.names["audio"], out / "checked" / f"{split}.jsonl", workers, location)
+                record = out / "checked" / f"{split}-{part._fingerprint}-{_VERSION}.jsonl"
+                checked = _check(part, columns.names["audio"], record, workers, location)
+                clips = [clip for _, clip in checked]
+                faulty += [file for file, clip in checked if file is not None and clip.fault is not None]
                 manifests[split] = _write(SplitRows(split, part, clips, columns, location), auditor, out)
-            audit = {**auditor.finish(), "manifests": manifests}
+            audit = {**auditor.finish(), "manifests": manifests, "faulty": faulty}
         write_atomically(out / AUDIT, json.dumps({**made_of, **audit}, indent=2, ensure_ascii=False) + "\n")
     console.print(summary_line(location.name, audit), markup=False, soft_wrap=True)
     return audit
 
 
 def _finished(out: Path, made_of: dict[str, Any]) -> dict[str, Any] | None:
-    """The audit of an earlier run over the same rows, whose manifests are still there."""
+    """The audit of an earlier run over the same rows, whose manifests are still there and faulty files unchanged."""
     try:
         audit: dict[str, Any] = json.loads((out / AUDIT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     same = {name: audit.get(name) for name in made_of} == json.loads(json.dumps(made_of))
-    return audit if same and all((out / path).is_file() for path in audit["manifests"].values()) else None
+    if not same or not all((out / path).is_file() for path in audit["manifests"].values()):
+        return None
+    return audit if all(_is_unchanged(file) for file in audit["faulty"]) else None
 
 
 # ------------------------------------------------------------------------------------------------------------- loading
@@ -231,32 +245,48 @@ def _source(value: Any, location: Location) -> str | bytes | None:
     return value
 
 
-def _check(part: datasets.Dataset, column: str, record: Path, workers: int | None, location: Location) -> list[Clip]:
-    """Decode a split's clips; those that an interrupted run over the same rows has decoded are known."""
-    record = record.with_stem(f"{record.stem}-{part._fingerprint}")
+def _check(
+    part: datasets.Dataset, column: str, record: Path, workers: int | None, location: Location
+) -> list[tuple[Stamp | None, Clip]]:
+    """Decode a split's clips; each with the stamp of its file, None for bytes.
+
+    What an earlier run over the same rows has decoded is known, as long as its file has not changed since.
+    """
     record.parent.mkdir(exist_ok=True)
-    clips = [Clip(*entry) for entry in read_record(record)]
+    recorded = {place: (file, Clip(*clip)) for place, file, *clip in read_record(record)}
+    known = {place: entry for place, entry in recorded.items() if entry[0] is None or _is_unchanged(entry[0])}
+    todo = [place for place in range(len(part)) if place not in known]
     values = part.select_columns([column])
-    chunks = (
-        [_source(value, location) for value in values[start : start + CHUNK][column]]
-        for start in range(len(clips), len(part), CHUNK)
-    )
-    todo = len(part) - len(clips)
+    places = (todo[start : start + CHUNK] for start in range(0, len(todo), CHUNK))
+    chunks = ([(place, _source(values[place][column], location)) for place in chunk] for chunk in places)
     with record.open("a", encoding="utf-8") as file:
 
-        def results() -> Iterator[Clip]:
+        def results() -> Iterator[int]:
             for chunk in in_processes(_check_sources, chunks, workers or processors()):
-                file.write("".join(json.dumps([clip.seconds, clip.fault, clip.reason]) + "\n" for clip in chunk))
+                lines = ([place, its_stamp, clip.seconds, clip.fault, clip.reason] for place, its_stamp, clip in chunk)
+                file.write("".join(json.dumps(line) + "\n" for line in lines))
                 file.flush()
-                yield from chunk
+                for place, its_stamp, clip in chunk:
+                    known[place] = its_stamp, clip
+                    yield place
 
-        clips += track(results(), total=todo, description=f"{record.stem.partition('-')[0]} clips", unit="clips")
-    return clips
+        for _ in track(results(), total=len(todo), description=f"{record.stem.partition('-')[0]} clips", unit="clips"):
+            pass
+    return [known[place] for place in range(len(part))]
 
 
-def _check_sources(sources: list[str | bytes | None]) -> list[Clip]:
+def _check_sources(sources: list[tuple[int, str | bytes | None]]) -> list[tuple[int, Stamp | None, Clip]]:
     nothing = Clip(None, "missing", "the row has no audio")
-    return [nothing if source is None else check_clip(source) for source in sources]
+    found = []
+    for place, source in sources:
+        # Before it is read: what changes meanwhile is decoded again.
+        file = stamp(Path(source)) if isinstance(source, str) else None
+        found.append((place, file, nothing if source is None else check_clip(source)))
+    return found
+
+
+def _is_unchanged(file: Stamp) -> bool:
+    return stamp(Path(file[0])) == file
 
 
 @dataclass(frozen=True)

@@ -113,6 +113,40 @@ def test_files_of_a_saved_data_set(tmp_path: Path) -> None:
     assert audit["splits"]["test"]["losses"] == {"missing": 1}
 
 
+def test_a_repaired_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It and nothing else is decoded again, whether the run before was finished or not."""
+    folder = tmp_path / "saved"
+    names = ["good.mp3", "cut.mp3", "absent.mp3"]
+    rows = {"sound": names, "said": ["Eins", "Zwei", "Drei"]}
+    datasets.Dataset.from_dict(rows, split="train").save_to_disk(str(folder))
+    (folder / "good.mp3").write_bytes(mp3(0.5))
+    (folder / "cut.mp3").write_bytes(mp3(0.5)[:100])
+    decoded = []
+
+    def check(source: str) -> clips_module.Clip:
+        decoded.append(Path(source).name)
+        return clips_module.check_clip(source)
+
+    monkeypatch.setattr(hub, "check_clip", check)
+
+    def written() -> list[str]:
+        decoded.clear()
+        columns = Columns.parse("audio=sound,transcript=said", "de", None)
+        audit = prepare(Location(str(folder)), columns, tmp_path / "out")
+        rows = load_manifest(tmp_path / "out" / "train.jsonl")
+        assert audit["splits"]["train"]["written"] == len(rows)
+        return [Path(name).name for name in rows["audio"]]
+
+    assert (written(), decoded) == (["good.mp3"], names)
+    assert (written(), decoded) == (["good.mp3"], [])
+    (folder / "cut.mp3").write_bytes(mp3(0.5))
+    assert (written(), decoded) == (["good.mp3", "cut.mp3"], ["cut.mp3"])
+    (folder / "absent.mp3").write_bytes(mp3(0.5))
+    (tmp_path / "out" / "audit.json").unlink()
+    assert (written(), decoded) == (names, ["absent.mp3"])
+    assert (written(), decoded) == (names, [])
+
+
 @pytest.mark.parametrize("layout", ["a file a split", "one file"])
 def test_a_folder_of_audio_files(tmp_path: Path, layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "folder"
