@@ -135,6 +135,16 @@ def test_a_second_run_translates_nothing(
     assert not (out / "de_en" / "train.jsonl").exists()
 
 
+def test_reasons_are_in_the_order_in_which_they_are_looked_for(world: Path, labelled: Path, tmp_path: Path) -> None:
+    """Every clip is too long here, that of row 4 with a transcript that is too long as well."""
+    out = tmp_path / "again"
+    shutil.copytree(labelled, out)
+    run(world, out, filters=Filters(max_seconds=0.2))
+    left_out = json.loads((out / "pseudo-label.json").read_text())["directions"]["de_en"]["left_out"]
+    assert left_out["text_too_long"] == 1
+    assert list(left_out)[-3:] == ["unreadable", "text_too_long", "duration"]
+
+
 def killed_at_the_second_shard(world: str, out: str) -> None:
     import comsl.pseudo_labels.label as label
 
