@@ -139,3 +139,11 @@ def test_a_wrong_recipe_is_found_before_anything_runs(tmp_path: Path) -> None:
 def test_no_plan(tmp_path: Path) -> None:
     with pytest.raises(PlanError, match="run.yaml: cannot read this recipe: No such file"):
         load_plan(tmp_path)
+
+
+@pytest.mark.parametrize(("recipe", "needs"), [("covost2", ["covost=a", "common_voice=b"]), ("covost2-mini", [])])
+def test_the_recipes_refuse_languages_that_were_not_asked_for(recipe: str, needs: list[str]) -> None:
+    """Their patterns would take every pair that an earlier run has left in the folder."""
+    steps = load_plan(Path(__file__).parents[2] / "recipes" / recipe, [*needs, "languages=[fr, de]"]).steps
+    (words,) = (step.words for step in steps if step.name == "prepare")
+    assert {"--no-others", "fr", "de"} <= set(words)
