@@ -13,20 +13,24 @@ import torch
 
 from benchmarks.flops import Lengths, step_flops
 from benchmarks.models import mbart_config, whisper_config
+from comsl.data.corpora.covost2.published import published_size
+from comsl.data.corpora.covost2.splits import DIRECTIONS
 from comsl.model.configuration import ComSLConfig
 from comsl.model.modeling import ComSLForConditionalGeneration
 from comsl.objectives import ObjectiveSet
 
 OBJECTIVES = dict.fromkeys(("asr", "st", "mt", "ddm", "mtp", "stm", "erm"), True)
 
+TRAIN = [published_size(source, target, "train") for source, target in DIRECTIONS["xx-en"]]
+
 
 @dataclass(frozen=True)
 class Assumptions:
     gpus: int = 8
-    utterances: int = 652_586
-    """Training rows of the 21 languages into English: the sum over the data set card of facebook/covost2."""
-    seconds: float = 5.5
-    """Of a clip on average; that of the benchmarks here."""
+    utterances: int = sum(size.rows for size in TRAIN)
+    """Training rows of the 21 languages into English, as published: 652,586."""
+    seconds: float = 3600 * sum(size.hours for size in TRAIN) / sum(size.rows for size in TRAIN)
+    """Of a clip on average, from the published hours of the same: 4.74."""
     tokens: int = 16
     """Of each text, language and end included; that of the benchmarks here."""
     epochs: int = 15
@@ -34,7 +38,7 @@ class Assumptions:
     """With the speech encoder frozen, as in the paper."""
     batch_seconds: float = 120.0
     accumulation: int = 2
-    """Per GPU, both from recipes/covost2/3-medium.yaml."""
+    """Per GPU, both from recipes/covost2/3-joint.yaml."""
     checkpointing: bool = True
     """Gradient checkpointing, from the same recipe: the layers' forward pass is computed once more."""
     peak: float = 989e12

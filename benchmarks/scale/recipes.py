@@ -25,26 +25,26 @@ CHARACTERS = 60
 SIZES = {
     "1-text": "medium",
     "2-speech": "medium",
-    "3-medium": "medium",
-    "4-pseudo": "medium",
-    "cascade": "medium",
-    "3-large": "large",
-    "3-large-v3-nllb": "large-v3",
+    "3-joint": "medium",
+    "3-joint 4-pseudo": "medium",
+    "3-joint cascade": "medium",
+    "3-joint large": "large",
+    "3-joint large-v3-nllb": "large-v3",
 }
-"""Recipe -> size of the speech part."""
+"""Recipes of a training, in order -> size of the speech part."""
 
 
 def stages(given: Assumptions) -> list[dict[str, Any]]:
     """A row a recipe: hours on ``given.gpus`` GPUs at two shares of their peak, GPU hours and dollars.
 
     Everything is counted as if it were trained: with LoRA, which sends gradients through frozen layers but makes none
-    for them, the arithmetic of 3-large-v3-nllb is up to a third less. 4-pseudo is counted over CoVoST's own rows alone.
+    for them, the arithmetic of large-v3-nllb is up to a third less. 4-pseudo is counted over CoVoST's own rows alone.
     """
     return [_row(name, size, given) for name, size in SIZES.items()]
 
 
 def _row(name: str, size: str, given: Assumptions) -> dict[str, Any]:
-    recipe = load_configuration(FOLDER / f"{name}.yaml", ["--output_dir", "runs/x"])
+    recipe = load_configuration([FOLDER / f"{part}.yaml" for part in name.split()], ["--output_dir", "runs/x"])
     batch = recipe.data.max_batch_seconds
     if set(recipe.objectives) == {"mt"}:  # without speech: as many utterances as the batch has sentences
         batch = given.seconds * recipe.data.max_batch_characters / CHARACTERS

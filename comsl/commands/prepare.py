@@ -72,6 +72,11 @@ def _add_covost2(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--partial", action="store_true", help="a part or a look-alike: do not expect the published numbers of rows"
     )
+    parser.add_argument(
+        "--no-others",
+        action="store_true",
+        help="refuse a DIR with manifests of other languages, which a pattern such as DIR/*_en/train.jsonl would take",
+    )
     _add_clip_limits(parser)
 
 
@@ -136,11 +141,14 @@ def _prepare_covost2(arguments: argparse.Namespace) -> int:
         Limits(arguments.min_duration, arguments.max_duration, arguments.outlier_score),
         arguments.workers,
         arguments.partial,
+        arguments.no_others,
     )
     for line in result.errors:
         complain(line)
-    if result.losses and arguments.strict:
-        complain(f"--strict: {result.losses} rows are lost or fail; {result.page} says which")
+    if result.losses:
+        strict = "--strict: " if arguments.strict else ""
+        short = "" if arguments.partial else ", or are short of the published sizes"
+        complain(f"{strict}{result.losses:,} rows are lost or fail{short}; {result.page} says which")
     print(result.page)
     return 1 if result.errors or (result.losses and arguments.strict) else 0
 

@@ -105,7 +105,7 @@ def load_plan(folder: Path, settings: Sequence[str] = ()) -> Plan:
 
     Raises:
         PlanError: file, key, variable or step that is missing, unknown or malformed; a command line or a recipe that
-            the step's command would not take. Nothing has been run then.
+            the step's command would not take; no such configuration of a launcher. Nothing has been run then.
     """
     path = folder if folder.suffix in (".yaml", ".yml") else folder / FILE
     tree = read_yaml(path, PlanError)
@@ -225,6 +225,8 @@ def _step(path: Path, keys: _StepKeys, values: Mapping[str, Any]) -> Step:
         raise PlanError(f"{where}: comsl: {error}") from error
     words = list(_fill_words(words, values, where))
     accelerate = next(iter(_fill_words([keys.accelerate or ""], values, where)), None) or None
+    if accelerate is not None and not Path(accelerate).is_file():
+        raise PlanError(f"{where}: accelerate: {accelerate}: no such file; name a configuration of accelerate launch")
     writes = _fill_words(keys.writes, values, where)
     step = Step(name, tuple(words), _processes(keys, values, where), accelerate, writes)
     check_words(step, where)
@@ -251,9 +253,10 @@ def check_words(step: Step, where: str) -> None:
     if arguments.command == "run":
         raise PlanError(f"{where}: comsl run inside comsl run; name that workflow's steps here instead")
     if arguments.command == "train":
+        from comsl.objectives import ObjectiveSet
         from comsl.training.configuration import load_configuration
 
         try:
-            load_configuration(arguments.recipe, overrides_of(arguments))
+            ObjectiveSet(load_configuration(arguments.recipe, overrides_of(arguments)).objectives)
         except UsageError as error:
             raise PlanError(f"{where}: {error}") from error

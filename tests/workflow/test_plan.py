@@ -44,7 +44,9 @@ def write(folder: Path, text: str = PLAN, recipe: str = RECIPE) -> Path:
 
 
 def test_variables_are_filled_in(tmp_path: Path) -> None:
-    plan = load_plan(write(tmp_path), ["corpus=my corpus", "out=elsewhere", "gpus=8", "launch=fsdp.yaml"])
+    launcher = tmp_path / "fsdp.yaml"
+    launcher.write_text("distributed_type: FSDP\n")
+    plan = load_plan(write(tmp_path), ["corpus=my corpus", "out=elsewhere", "gpus=8", f"launch={launcher}"])
     prepare = ("prepare", "mboshi", "--root", "my corpus", "--out", "elsewhere/data")
     more = ("--ctc-characters", "elsewhere/characters", "--seed", "1")
     parts = ("--speech", "s", "--text", "t")
@@ -53,7 +55,7 @@ def test_variables_are_filled_in(tmp_path: Path) -> None:
     assert plan.steps == (
         Step("prepare", prepare),
         Step("compose", compose),
-        Step("train", train, 8, "fsdp.yaml", ("elsewhere/extra",)),
+        Step("train", train, 8, str(launcher), ("elsewhere/extra",)),
     )
     assert (plan.records, plan.page) == (Path("elsewhere/run"), Path("elsewhere/page.html"))
 
@@ -93,6 +95,7 @@ steps:
         (["corpus=[c"], "--set corpus: '.c' is not a YAML value"),
         (["corpus=[a, b]"], "step prepare: comsl prepare: error: unrecognized arguments: b|step prepare: comsl: error"),
         (["corpus=c", "out=[a]"], r"variables: data: \$\{out\} is \['a'\], which cannot be a part of"),
+        (["corpus=c", "launch=none.yaml"], "step train: accelerate: none.yaml: no such file"),
         (["corpus=c", "gpus=many"], "step train: processes: expected a positive number, got 'many'"),
     ],
 )
@@ -127,6 +130,9 @@ def test_wrong_plans(tmp_path: Path, old: str, new: str, message: str) -> None:
 def test_a_wrong_recipe_is_found_before_anything_runs(tmp_path: Path) -> None:
     write(tmp_path, recipe=RECIPE.replace("train:", "trian:"))
     with pytest.raises(PlanError, match="step train: .*unknown key `data.trian`; did you mean `data.train`"):
+        load_plan(tmp_path, ["corpus=c"])
+    write(tmp_path, recipe=RECIPE.replace("{st: {}}", "{st: {}, erm: {layr: 4}}"))
+    with pytest.raises(PlanError, match="step train: .*layr.*did you mean.*layer"):
         load_plan(tmp_path, ["corpus=c"])
 
 

@@ -226,11 +226,16 @@ def test_command(corpus: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """One language that is not there: the other is prepared all the same."""
     write_translations(corpus / "covost", "de_en", ["clip_1.mp3\tx\ttrain"])
     assert run(corpus, "--languages", "de", "French") == 1
-    (line,) = complaints(capfd)
+    line, _ = complaints(capfd)
     assert line.startswith(f"de_en: {corpus}: no de/validated.tsv, cv-corpus-*/de/validated.tsv or archive de.tar.gz")
     assert splits(corpus / "out") == EXPECTED
     assert f"* not prepared: {line}" in (corpus / "out" / "audit-xx-en.md").read_text()
     assert run(corpus, "--languages", "fr") == 0
+    (line,) = complaints(capfd)
+    whole = (
+        f"236,888 rows are lost or fail, or are short of the published sizes; {corpus}/out/audit-xx-en.md says which"
+    )
+    assert line == whole
     page = (corpus / "out" / "audit-xx-en.md").read_text()
     assert "* 236,887 rows that the published corpus has were not found at all" in page  # of 207,374 + 2 x 14,760
     assert "| fr_en | train | 3 | 3 | 0.00 | 207,374 | 264 |" in page
@@ -243,6 +248,18 @@ def test_command(corpus: Path, capfd: pytest.CaptureFixture[str]) -> None:
     write_translations(corpus / "covost", "fr_en", TRANSLATIONS[:-1])
     assert run(corpus, "--languages", "fr", "--strict") == 1  # there are more rows in the published corpus
     assert run(corpus, "--languages", "fr", "--strict", "--partial") == 0
+
+
+def test_other_languages_in_the_folder_are_refused_if_asked(corpus: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(corpus, "--languages", "fr", "--partial", "--no-others") == 0
+    assert run(corpus, "--languages", "fr", "--partial", "--no-others") == 0
+    capfd.readouterr()
+    assert run(corpus, "--languages", "de", "--partial", "--no-others") == 2
+    (line,) = complaints(capfd)
+    assert line.startswith(f"{corpus}/out: has manifests of fr_en, which were not asked for")
+    assert not (corpus / "out" / "de_en").exists()
+    assert run(corpus, "--languages", "de", "--partial") == 1  # not refused; there is no German
+    assert complaints(capfd)[0].startswith("de_en: ")
 
 
 def test_wrong_folders_and_languages(corpus: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -77,6 +77,7 @@ def prepare(
     limits: Limits | None = None,
     workers: int | None = None,
     partial: bool = False,
+    no_others: bool = False,
 ) -> Result:
     """Write ``OUT/<source>_<target>/{train,dev,test}.jsonl``, ``OUT/audit-<direction>.{json,md}`` and
     ``OUT/failed-<direction>.jsonl``.
@@ -91,9 +92,11 @@ def prepare(
         limits: what a usable clip is.
         workers: processes that decode clips; None for one a processor.
         partial: the files are only a part, or a look-alike, of the published corpus: its sizes are no measure of them.
+        no_others: refuse an ``out`` with manifests of other pairs of the direction, which a pattern such as
+            ``OUT/*_en/train.jsonl`` would take as well.
 
     Raises:
-        UsageError: an unknown language or direction.
+        UsageError: an unknown language or direction; other pairs, if ``no_others``.
         CorpusError: ``covost`` or ``common_voice`` is no folder.
     """
     pairs = _pairs(languages, direction)
@@ -101,6 +104,8 @@ def prepare(
     check_root(job.common_voice)
     if not job.covost.is_dir():
         raise CorpusError(f"{job.covost}: is not a directory; name the folder that CoVoST 2's TSV files lie in")
+    if no_others:
+        _refuse_others(job.out, pairs, direction)
     job.out.mkdir(parents=True, exist_ok=True)
     failed: dict[str, ComSLError] = {}
     for source in dict.fromkeys(source for source, _ in pairs):
@@ -130,6 +135,16 @@ def _pairs(languages: Sequence[str] | None, direction: str) -> list[tuple[str, s
             raise UsageError(f"language {name}: CoVoST 2 has no {code} in the direction {direction}; it has {known}")
         chosen += found
     return list(dict.fromkeys(chosen))
+
+
+def _refuse_others(out: Path, pairs: Collection[tuple[str, str]], direction: str) -> None:
+    others = ["_".join(pair) for pair in DIRECTIONS[direction] if pair not in pairs]
+    found = [pair for pair in others if any((out / pair / f"{split}.jsonl").exists() for split in SPLITS)]
+    if found:
+        raise UsageError(
+            f"{out}: has manifests of {', '.join(found)}, which were not asked for and which a pattern such as "
+            "*_en/train.jsonl would take; name another folder, or remove those"
+        )
 
 
 # -------------------------------------------------------------------------------------------------- a source language
