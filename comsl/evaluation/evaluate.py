@@ -166,6 +166,7 @@ def _decode(system: str, rows: ManifestRows, decoders: _Decoders, task: str, log
     # Loaded before any row is touched: a model that cannot be read is no fault of the rows.
     roles = {role: decoders.get(role) for role in ROLES[system]}
     if system in LISTENERS:
+        roles[LISTENERS[system]].check_hearing()
         log.longest_whole[system] = roles[LISTENERS[system]].longest_whole
     runner = SystemRunner(roles, rows.waveform, task, heard)
     batches = [pending[start : start + batch_size] for start in range(0, len(pending), batch_size)]

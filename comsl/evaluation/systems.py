@@ -71,6 +71,9 @@ class Decoder(Protocol):
     def check_language(self, code: str) -> None:
         """ComSLError if the model lacks the language."""
 
+    def check_hearing(self) -> None:
+        """UsageError if the settings ask for what the model does not have to hear with."""
+
 
 @dataclass(frozen=True)
 class PreparedClip:
@@ -92,7 +95,6 @@ class ModelDecoder:
     """
 
     def __init__(self, model: Any, processor: Any, options: DecodingOptions) -> None:
-        check_options(model, options)
         self.model, self.processor, self.options = model, processor, options
         self.max_duration = longest_clip(model, processor)
         self.longest_whole = min(self.max_duration, MAX_JOINED)
@@ -154,6 +156,9 @@ class ModelDecoder:
 
     def check_language(self, code: str) -> None:
         self.processor.language_id(code)
+
+    def check_hearing(self) -> None:
+        check_options(self.model, self.options)
 
 
 def load_decoder(

@@ -65,6 +65,8 @@ class Answers:
             for clip in clips
         ]
 
+    def check_hearing(self) -> None: ...
+
     def check_language(self, code: str) -> None:
         if code not in ("de", "en", "fr"):
             raise UsageError(f"the model has no language {code!r}")

@@ -80,6 +80,7 @@ def test_the_same_texts_score_the_same_as_our_own(tmp_path: Path) -> None:
             return [Hypothesis(SAID[DE.index(text)], -1.0) for text in texts]
 
         def check_language(self, code: str) -> None: ...
+        def check_hearing(self) -> None: ...
 
     path: Any = manifest(tmp_path)
     ours = evaluate(Said(), path, tmp_path / "ours", ["text"], show=False)  # type: ignore[arg-type]

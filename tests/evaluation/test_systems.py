@@ -75,8 +75,10 @@ def test_modes_are_those_of_the_segments(tmp_path: Path, monkeypatch: pytest.Mon
     alone = decoder.modes(parts, ["de"] * 2, ["en"] * 2, ("mixed",))
     assert whole.translations["mixed"].tokens == [t for part in alone for t in part.translations["mixed"].tokens]
     assert whole.transcript.tokens == [token for part in alone for token in part.transcript.tokens]
+    deaf = ModelDecoder(decoder.model, decoder.processor, DecodingOptions(transcript="ctc"))
     with pytest.raises(UsageError, match="no CTC head"):
-        ModelDecoder(decoder.model, decoder.processor, DecodingOptions(transcript="ctc"))
+        deaf.check_hearing()
+    assert deaf.text(["a b"], ["de"], ["en"])  # a cascade's second half need not hear
 
 
 def test_half_precision_is_for_the_disk(tmp_path: Path) -> None:

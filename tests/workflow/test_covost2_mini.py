@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 LANGUAGES = ("fr", "fa", "cy")
 SETTINGS = {
     "languages": f"[{','.join(LANGUAGES)}]", "scale": "0.02", "vocabulary": "300", "beam": "1",
-    "text_steps": "110", "speech_steps": "2", "joint_steps": "2", "again_steps": "2", "cascade_steps": "2",
+    "text_steps": "110", "speech_steps": "2", "joint_steps": "2", "again_steps": "2",
 }  # fmt: skip
 
 
@@ -44,7 +44,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
 
 def test_the_table_has_a_row_a_language_and_counts_the_rows_that_failed(folder: Path) -> None:
     scores = json.loads((folder / "out" / "table" / "scores.json").read_text())
-    for system in ("direct", "cascade", "text", "lookup"):
+    for system in ("direct", "cascade", "mixed", "text", "lookup"):
         assert set(scores["systems"][system]["pairs"]) == {f"{code}-en" for code in LANGUAGES}
     assert scores["systems"]["direct"]["pairs"]["fr-en"]["rows"] == 6
     planted = json.loads((folder / "corpus" / "planted.json").read_text())["faults"]
@@ -80,4 +80,4 @@ def test_pseudo_labels_are_of_clips_that_covost_does_not_translate(folder: Path)
 
 
 def test_a_finished_run_has_nothing_left_to_do(folder: Path) -> None:
-    assert run(folder).startswith("0 of 11 steps run, 11 finished before")
+    assert run(folder).startswith("0 of 10 steps run, 10 finished before")
