@@ -275,4 +275,11 @@ book's and the voices are synthetic. No recording of a person is in it.
 
 {"".join(voices)}
 Some rows are faulty on purpose ({kinds}): `planted.json` lists them.
+
+In this folder, with the languages that are here:
+
+    comsl prepare covost2 --covost covost --common-voice cv-corpus-4-2019-12-10 --partial \\
+          --languages {" ".join(code for code in report["clips"] if code != "en")} --out data
+
+The model that ships with comsl was trained on other sentences: train one (recipes/covost2-mini) before you judge.
 """
