@@ -37,8 +37,11 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     words = sys.argv[1:] if argv is None else list(argv)
-    # The libraries' own advice is not about this command; an explicit setting of the user's stands.
+    # Explicit settings of the user's stand. The libraries' own advice is not about this command; and threads that wait
+    # must not spin, or a small model crawls where other work shares the cores (benchmarks/busy_cores.py). It is read
+    # when torch is loaded, which is later.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     arguments = argparse.Namespace()
     try:
         arguments = parse(words)
