@@ -37,11 +37,13 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     words = sys.argv[1:] if argv is None else list(argv)
-    # Explicit settings of the user's stand. The libraries' own advice is not about this command; and threads that wait
-    # must not spin, or a small model crawls where other work shares the cores (benchmarks/busy_cores.py). It is read
-    # when torch is loaded, which is later.
+    # Explicit settings of the user's stand. The libraries' own advice is not about this command.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        # libgomp reads this when torch is loaded, which is later: threads that wait for one another spin some
+        # microseconds and then sleep. With its own 300,000 turns a small model crawls where other work shares the
+        # cores; with none, it is slower where nothing does (benchmarks/busy_cores.py).
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     arguments = argparse.Namespace()
     try:
         arguments = parse(words)
