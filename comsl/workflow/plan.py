@@ -108,6 +108,9 @@ def load_plan(folder: Path, settings: Sequence[str] = ()) -> Plan:
             the step's command would not take; no such configuration of a launcher. Nothing has been run then.
     """
     path = folder if folder.suffix in (".yaml", ".yml") else folder / FILE
+    if not path.exists():
+        near = nearest(folder.name, [other.parent.name for other in folder.parent.glob(f"*/{FILE}")])
+        raise PlanError(f"{path}: no such file" + (f"; did you mean {folder.parent / near}?" if near else ""))
     tree = read_yaml(path, PlanError)
     check_keys(tree, _Keys, str(path), PlanError)
     if not tree.get("records"):

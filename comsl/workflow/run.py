@@ -85,11 +85,11 @@ def chosen(plan: Plan, first: str | None = None, only: str | None = None) -> tup
     return plan.steps[names.index(first) if first is not None else 0 :]
 
 
-def overview(plan: Plan) -> list[str]:
-    """A line or two for each step: its name, whether it is finished and why not, its words."""
+def overview(plan: Plan, steps: Sequence[Step]) -> list[str]:
+    """Two lines for each of ``steps``: its name, whether it is finished and why not; its words."""
     markers = Markers(plan.records)
     lines = []
-    for step in plan.steps:
+    for step in steps:
         reason = markers.why_not_finished(step)
         processes = f" ({step.processes} processes)" if step.processes > 1 else ""
         lines += [

@@ -137,8 +137,12 @@ def test_a_wrong_recipe_is_found_before_anything_runs(tmp_path: Path) -> None:
 
 
 def test_no_plan(tmp_path: Path) -> None:
-    with pytest.raises(PlanError, match="run.yaml: cannot read this recipe: No such file"):
-        load_plan(tmp_path)
+    with pytest.raises(PlanError, match="covost2/run.yaml: no such file$"):
+        load_plan(tmp_path / "covost2")
+    (tmp_path / "mboshi").mkdir()
+    write(tmp_path / "mboshi")
+    with pytest.raises(PlanError, match="mbosi/run.yaml: no such file; did you mean .*/mboshi.$"):
+        load_plan(tmp_path / "mbosi")
 
 
 @pytest.mark.parametrize(("recipe", "needs"), [("covost2", ["covost=a", "common_voice=b"]), ("covost2-mini", [])])

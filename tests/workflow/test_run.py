@@ -68,6 +68,8 @@ def test_commands_in_order_and_once(words: list[str], capfd: pytest.CaptureFixtu
         "second: to do, not done yet",
         "    comsl prepare mboshi --root corpus --out runs/second",
     ]
+    assert cli.main([*words, "--list", "--only", "second"]) == 0
+    assert [line.partition(":")[0] for line in capfd.readouterr().out.splitlines()][::2] == ["second"]
 
 
 def test_the_first_failure_ends_the_run(words: list[str], capfd: pytest.CaptureFixture[str]) -> None:

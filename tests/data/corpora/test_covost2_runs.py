@@ -264,7 +264,7 @@ def test_other_languages_in_the_folder_are_refused_if_asked(corpus: Path, capfd:
 
 def test_wrong_folders_and_languages(corpus: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(corpus, "--languages", "fr", covost=corpus / "none") == 1
-    assert run(corpus, "--languages", "fr", covost=corpus / RELEASE) == 1
+    assert run(corpus, "--languages", "fr", "de", covost=corpus / RELEASE) == 1  # one line, not one a language
     assert run(corpus, "--languages", "fr", root=corpus / "none") == 1
     assert run(corpus, "--languages", "fr", root=corpus / "covost") == 1
     assert run(corpus, "--languages", "sw") == 2
@@ -272,7 +272,7 @@ def test_wrong_folders_and_languages(corpus: Path, capfd: pytest.CaptureFixture[
     assert run(corpus, "--languages", "fr", "--min-duration", "5", "--max-duration", "2") == 2
     lines = complaints(capfd)
     assert lines[0] == f"{corpus}/none: is not a directory; name the folder that CoVoST 2's TSV files lie in"
-    assert lines[1].startswith(f"fr_en: {corpus / RELEASE}: no covost_v2.fr_en.tsv or covost_v2.fr_en.tsv.tar.gz in it")
+    assert lines[1].startswith(f"{corpus / RELEASE}: no covost_v2.<source>_<target>.tsv or .tar.gz in it")
     assert lines[2] == f"{corpus}/none: is not a directory; name the folder that Common Voice lies in"
     assert lines[3].startswith(f"fr_en: {corpus}/covost: no fr/validated.tsv, ")
     assert lines[4].startswith("language sw: CoVoST 2 has no sw in the direction xx-en; it has fr de es ca fa")

@@ -23,15 +23,16 @@ from comsl.data.corpora.common_voice import (
     CLIPS,
     VALIDATED,
     Source,
-    check_root,
     find,
     read_utterances,
     stamp,
     unpack,
 )
+from comsl.data.corpora.common_voice import check_root as common_voice_root
 from comsl.data.corpora.covost2.page import losses, write_audit
 from comsl.data.corpora.covost2.published import RELEASE, SPLITS
 from comsl.data.corpora.covost2.splits import DIRECTIONS, SPLIT_OF_MARK, Joined, Translations, find_translations, join
+from comsl.data.corpora.covost2.splits import check_root as covost_root
 from comsl.data.errors import CorpusError
 from comsl.data.jsonl import jsonl_line
 from comsl.errors import ComSLError, UsageError
@@ -101,9 +102,8 @@ def prepare(
     """
     pairs = _pairs(languages, direction)
     job = Job(Path(covost), Path(common_voice), Path(out), limits or Limits(), workers or processors())
-    check_root(job.common_voice)
-    if not job.covost.is_dir():
-        raise CorpusError(f"{job.covost}: is not a directory; name the folder that CoVoST 2's TSV files lie in")
+    common_voice_root(job.common_voice)
+    covost_root(job.covost)
     if no_others:
         _refuse_others(job.out, pairs, direction)
     job.out.mkdir(parents=True, exist_ok=True)

@@ -40,6 +40,14 @@ class Joined(NamedTuple):
     split: str
 
 
+def check_root(root: Path) -> None:
+    """Raise CorpusError for a folder that cannot be CoVoST 2's at all, whatever the pair."""
+    if not root.is_dir():
+        raise CorpusError(f"{root}: is not a directory; name the folder that CoVoST 2's TSV files lie in")
+    if not any(next(root.glob(pattern), None) for pattern in ("covost_v2.*", "*/covost_v2.*")):
+        raise CorpusError(f"{root}: no covost_v2.<source>_<target>.tsv or .tar.gz in it; name the folder they lie in")
+
+
 def find_translations(root: Path, source: str, target: str) -> Path:
     """The TSV of a pair, or its archive, in ``root`` or a folder right below it.
 
