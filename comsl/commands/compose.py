@@ -39,6 +39,18 @@ def add_compose(command: Command) -> None:
         help="give the speech encoder a CTC layer over the characters of this manifest or text file",
     )
     parser.add_argument(
+        "--ctc-pieces",
+        type=Path,
+        metavar="FILE",
+        help="instead: a CTC layer over the text model's pieces in this manifest or text file",
+    )
+    parser.add_argument(
+        "--adapter",
+        choices=("convolution", "ctc"),
+        default="convolution",
+        help="from speech to text: the paper's convolutions (default), or the pieces that CTC hears, a vector each",
+    )
+    parser.add_argument(
         "--fixed-duration",
         type=float,
         metavar="SECONDS",
@@ -50,13 +62,14 @@ def add_compose(command: Command) -> None:
 
 
 def compose(arguments: argparse.Namespace) -> int:
-    from comsl.data.characters import character_vocabulary
+    from comsl.data.characters import character_vocabulary, read_texts
     from comsl.model.compose import compose
 
     related = dict(map(_new_language, arguments.new_language))
     if len(related) < len(arguments.new_language):
         raise UsageError("--new-language: a language is named twice; name it once")
     symbols = character_vocabulary(arguments.ctc_characters) if arguments.ctc_characters else None
+    texts = read_texts(arguments.ctc_pieces) if arguments.ctc_pieces else None
     check_folder(arguments.out)
     say(f"loading {arguments.speech} and {arguments.text}")
     hide_library_bars()
@@ -67,6 +80,8 @@ def compose(arguments: argparse.Namespace) -> int:
         arguments.out,
         languages=arguments.languages,
         ctc_vocabulary=symbols,
+        ctc_texts=texts,
+        adapter=arguments.adapter,
         adapter_strides=arguments.adapter_strides,
         fixed_duration=arguments.fixed_duration,
         seed=arguments.seed,

@@ -24,30 +24,37 @@ def normalize_characters(text: str) -> str:
     return " ".join(fold_case(text).split())
 
 
+def read_texts(path: str | Path) -> list[str]:
+    """The transcripts of a manifest (``.jsonl``, ``.parquet``), or the lines of a text in UTF-8.
+
+    Raises:
+        DataError: no such file, or not UTF-8.
+    """
+    path = Path(path)
+    if path.suffix in (".jsonl", ".json", ".parquet"):
+        from comsl.data.manifest import load_manifest  # heavy, and the processor needs the functions above only
+
+        return [text for text in load_manifest(path)["transcript"] if text]
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as UTF-8 text: {error}") from error
+
+
 def character_vocabulary(path: str | Path, min_count: int = 1) -> list[str]:
     """Blank first, then every character in the order of Unicode, the space between words included.
 
     They are those of the texts as ``normalize_characters`` gives them.
 
     Args:
-        path: a manifest (``.jsonl``, ``.parquet``: its transcripts are read) or a UTF-8 text.
+        path: as for ``read_texts``.
         min_count: leave out what is rarer.
 
     Raises:
         DataError: no such file, not UTF-8, or no characters in it.
     """
-    path = Path(path)
-    if path.suffix in (".jsonl", ".json", ".parquet"):
-        from comsl.data.manifest import load_manifest  # heavy, and the processor needs the functions above only
-
-        lines = [text for text in load_manifest(path)["transcript"] if text]
-    else:
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{path}: cannot be read as UTF-8 text: {error}") from error
     counts: Counter[str] = Counter()
-    for line in lines:
+    for line in read_texts(path):
         counts.update(normalize_characters(line))
     characters = sorted(character for character, count in counts.items() if count >= min_count)
     if not characters:

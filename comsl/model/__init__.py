@@ -3,7 +3,7 @@
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForSpeechSeq2Seq, AutoProcessor
 from transformers.models.auto.modeling_auto import MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES
 
-from .adapter import LengthAdapter, length_mask
+from .adapter import CTCAdapter, LengthAdapter, length_mask
 from .compose import ComposeError, compose
 from .configuration import ComSLConfig
 from .extraction import ComSLFeatureExtractor, FeatureError
@@ -21,6 +21,7 @@ AutoModelForSpeechSeq2Seq.register(ComSLConfig, ComSLForConditionalGeneration)
 MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES[ComSLConfig.model_type] = ComSLForConditionalGeneration.__name__
 
 __all__ = [
+    "CTCAdapter",
     "ComSLConfig",
     "ComSLEncoderOutput",
     "ComSLFeatureExtractor",

@@ -1,6 +1,7 @@
-"""The length adapter between the speech encoder and the text encoder.
+"""What stands between the speech encoder and the text encoder: the paper's convolutions, or what CTC hears.
 
-Shapes: B utterances, F frames, d_s width of the speech encoder, d width of the text model.
+Shapes: B utterances, F frames, d_s width of the speech encoder, d width of the text model, C symbols of the CTC head
+(0 is the blank), S pieces heard.
 """
 
 from __future__ import annotations
@@ -75,3 +76,53 @@ class LengthAdapter(nn.Module):
         for layer in self.layers:
             hidden, lengths = layer(hidden, lengths)
         return hidden.masked_fill(~length_mask(lengths, hidden.shape[1])[..., None], 0.0), lengths
+
+
+class CTCAdapter(nn.Module):
+    """Speech as the pieces that CTC hears in it: a vector for each, and the end of the sentence.
+
+    Frames of one piece become one vector (CTC compression, Gaido et al. 2021): it begins where another symbol than the
+    blank becomes the likeliest, and lasts until the next one begins; blanks before the first belong to the first. The
+    vector is the embedding of the symbol as the text model reads it, averaged by the CTC probabilities of its frames
+    with the blank left out (as the adapter of Xu et al. 2021 does without the compression), so that what CTC is unsure
+    of stays open. To that comes how it sounded: a projection of the mean frame, scaled by a `gate` that starts at zero.
+    Untrained, then, the text model reads speech as it reads the transcript that CTC would write of it.
+    """
+
+    def __init__(self, config: ComSLConfig, input_width: int):
+        super().__init__()
+        self.layer_norm = nn.LayerNorm(input_width)
+        self.projection = nn.Linear(input_width, config.hidden_size)
+        self.dropout = nn.Dropout(config.adapter_dropout)
+        self.gate = nn.Parameter(torch.zeros(config.hidden_size))
+
+    def output_lengths(self, lengths: Tensor) -> Tensor:
+        """The most that `lengths` [B] frames can come to: a piece each, and the end. How many is known when heard."""
+        return lengths + 1
+
+    def forward(
+        self, hidden: Tensor, lengths: Tensor, logits: Tensor, pieces: Tensor, end: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """`(vectors [B, S+1, d], lengths [B])`, zeros beyond a row's length; at least one piece a row.
+
+        Args:
+            hidden: frames [B, F, d_s] of the speech encoder, `lengths` [B] of them real.
+            logits: of the CTC head [B, F, C].
+            pieces: embeddings [C-1, d] of the symbols after the blank.
+            end: embedding [d] of the end of a sentence.
+        """
+        real = length_mask(lengths, hidden.shape[1])
+        likeliest = logits.argmax(-1).masked_fill(~real, 0)
+        before = nn.functional.pad(likeliest[:, :-1], (1, 0))
+        begins = likeliest.ne(0) & likeliest.ne(before)
+        heard = begins.sum(1).clamp_min(1)
+        piece = (begins.cumsum(1) - 1).clamp_min(0)
+        places = torch.arange(int(heard.max()) + 1, device=hidden.device)
+        member = ((piece[:, None] == places[None, :, None]) & real[:, None]).to(hidden.dtype)  # [B, S+1, F]
+        probabilities = logits.float().softmax(-1)[..., 1:].to(hidden.dtype)
+        meant = member @ (probabilities @ pieces.to(hidden.dtype))
+        weight = (member @ probabilities.sum(-1, keepdim=True)).clamp_min(torch.finfo(hidden.dtype).tiny)
+        sound = member @ hidden / member.sum(-1, keepdim=True).clamp_min(1)
+        vectors = meant / weight + self.gate * self.dropout(self.projection(self.layer_norm(sound)))
+        vectors = torch.where((places == heard[:, None])[..., None], end.to(vectors.dtype), vectors)
+        return vectors.masked_fill(~length_mask(heard + 1, len(places))[..., None], 0.0), heard + 1

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
+from comsl.data.characters import BLANK
 from comsl.errors import ComSLError, UsageError
 
 from .configuration import ComSLConfig
@@ -23,6 +24,7 @@ from .vocabulary import (
     language_codes,
     language_tokens,
     new_language_token,
+    pieces_in,
     related_languages,
     token_family,
 )
@@ -40,6 +42,8 @@ def compose(
     *,
     languages: Sequence[str] | None = None,
     ctc_vocabulary: Sequence[str] | None = None,
+    ctc_texts: Iterable[str] | None = None,
+    adapter: Literal["convolution", "ctc"] = "convolution",
     adapter_strides: Sequence[int] = (2, 2),
     fixed_duration: float | None = None,
     dtype: torch.dtype = torch.float32,
@@ -59,6 +63,9 @@ def compose(
             has a token for.
         ctc_vocabulary: symbols of a CTC head on the speech encoder, index 0 the blank; the head of a ComSL speech
             part is kept if its vocabulary is the same.
+        ctc_texts: texts as they are spoken, instead of that vocabulary: the symbols are the text part's pieces that
+            occur in them.
+        adapter: "convolution", the paper's, or "ctc", which passes on what CTC hears (`CTCAdapter`; with ctc_texts).
         adapter_strides: stride of each adapter layer.
         fixed_duration: pad every clip to so many seconds (Whisper's original regime); None: true lengths, also where
             the speech part is of a ComSL model that had one.
@@ -68,14 +75,21 @@ def compose(
 
     Raises:
         ComposeError: a part that is not there, not supported, or incomplete; the message names the missing weights.
-        UsageError: an unknown language, one named twice, or one without a related language.
+        UsageError: an unknown language, one named twice, or one without a related language; a CTC vocabulary beside
+            texts to take it from, or texts without a piece.
     """
+    if ctc_vocabulary and ctc_texts is not None:
+        raise UsageError("ctc_vocabulary and ctc_texts: give one of them")
+    if adapter == "ctc" and ctc_texts is None:
+        raise UsageError("the adapter ctc reads a CTC head over pieces of the text model: say what to take them from")
     related = related_languages(new_languages)
     kept = None if languages is None else language_codes(languages, "languages")
     with seeded(seed):
         try:
-            encoder, extractor, ctc_head = load_speech_part(speech, dtype, ctc_vocabulary)
             text_model, tokenizer = load_text_part(text, dtype)
+            pieces = None if ctc_texts is None else _pieces(tokenizer, ctc_texts)
+            ctc_vocabulary = ctc_vocabulary if pieces is None else [BLANK, *pieces.values()]
+            encoder, extractor, ctc_head = load_speech_part(speech, dtype, ctc_vocabulary)
         except ModelLoadError as error:
             raise ComposeError(str(error)) from error
         known = _add_languages(text_model, tokenizer, related)
@@ -92,10 +106,12 @@ def compose(
     config = ComSLConfig(
         speech_config=encoder.config,
         text_config=text_model.config,
+        adapter=adapter,
         adapter_strides=list(adapter_strides),
         languages=known,
         fixed_duration=extractor.fixed_duration,
         ctc_vocabulary=list(ctc_vocabulary) if ctc_vocabulary else None,
+        ctc_tokens=None if pieces is None else list(pieces),
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
@@ -110,6 +126,7 @@ def compose(
         tokenizer,
         languages=known,
         ctc_vocabulary=config.ctc_vocabulary,
+        ctc_tokens=config.ctc_tokens,
         max_positions=model.max_positions,
     )
     if out is not None:
@@ -117,6 +134,13 @@ def compose(
             model.save_pretrained(out)
             processor.save_pretrained(out)
     return model, processor
+
+
+def _pieces(tokenizer: Any, texts: Iterable[str]) -> dict[int, str]:
+    pieces = pieces_in(tokenizer, texts)
+    if not pieces:
+        raise UsageError("ctc_texts: no piece of the text model's vocabulary in them; name transcripts")
+    return pieces
 
 
 @contextmanager

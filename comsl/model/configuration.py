@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
@@ -16,6 +16,8 @@ class ComSLConfig(PreTrainedConfig):
     Args:
         speech_config: configuration of the speech part (Whisper, wav2vec2, HuBERT, WavLM or wav2vec2-BERT).
         text_config: configuration of the text part (mBART-50, M2M-100 or NLLB-200).
+        adapter: "convolution", the paper's length adapter, or "ctc": what the CTC head hears ([`CTCAdapter`]; it needs
+            ``ctc_tokens``, and of the settings below it has the dropout alone).
         adapter_strides: stride of each adapter layer; [2, 2] shortens 50 frames a second to 12.5.
         adapter_kernel_size: kernel of the adapter's convolutions (odd).
         adapter_ffn_factor: width of the adapter's feed-forward layers, in multiples of its input width.
@@ -24,6 +26,8 @@ class ComSLConfig(PreTrainedConfig):
         fixed_duration: seconds that every clip is padded to with silence (Whisper's original regime); None: true
             lengths.
         ctc_vocabulary: symbols of the CTC head on the speech encoder, index 0 is the blank; None: no such head.
+        ctc_tokens: tokens of the text vocabulary that the CTC head's symbols after the blank stand for; None: the
+            symbols are characters.
         translation_targets: languages, of those it has, that training taught it to translate into; None: not recorded.
         mask_token_id: token that stands for a masked transcript token in masked token prediction.
     """
@@ -37,6 +41,7 @@ class ComSLConfig(PreTrainedConfig):
     # Dictionaries become configurations of their own family.
     speech_config: Any = None
     text_config: Any = None
+    adapter: Literal["convolution", "ctc"] = "convolution"
     adapter_strides: list[int] | tuple[int, ...] = (2, 2)
     adapter_kernel_size: int = 3
     adapter_ffn_factor: int = 4
@@ -44,6 +49,7 @@ class ComSLConfig(PreTrainedConfig):
     languages: dict[str, int] | None = None
     fixed_duration: float | int | None = None
     ctc_vocabulary: list[str] | None = None
+    ctc_tokens: list[int] | None = None
     translation_targets: list[str] | None = None
     # Token ids; None: those of the text part.
     pad_token_id: Any = None

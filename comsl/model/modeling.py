@@ -19,12 +19,13 @@ from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 from comsl.data.constants import IGNORED_LABEL
 from comsl.errors import ComSLError
 
-from .adapter import AdapterLayer, LengthAdapter, length_mask
+from .adapter import AdapterLayer, CTCAdapter, LengthAdapter, length_mask
 from .configuration import ComSLConfig
 from .generation import ComSLGenerationMixin, default_generation_config
 from .speech import WAVEFORM_MODELS, SpeechEncoder, SpeechLengthError
 
 TEXT_MODELS = ("mbart", "m2m_100")
+ADAPTERS = {"convolution": LengthAdapter, "ctc": CTCAdapter}
 
 
 class TextLengthError(ComSLError):
@@ -62,11 +63,13 @@ class ComSLForConditionalGeneration(ComSLGenerationMixin, PreTrainedModel):
         if config.text_config.model_type not in TEXT_MODELS:
             kind = config.text_config.model_type
             raise ComSLError(f"text model type {kind!r} is not supported; use one of {', '.join(TEXT_MODELS)}")
+        if config.adapter == "ctc" and not (config.ctc_tokens and config.ctc_vocabulary):
+            raise ComSLError("the adapter ctc reads a CTC head over pieces of the text vocabulary: give ctc_tokens")
         self.main_input_name = (
             "input_values" if config.speech_config.model_type in WAVEFORM_MODELS else "input_features"
         )
         self.speech_encoder = SpeechEncoder(config)
-        self.adapter = LengthAdapter(config, self.speech_encoder.hidden_size)
+        self.adapter = ADAPTERS[config.adapter](config, self.speech_encoder.hidden_size)
         self.text_model = AutoModelForSeq2SeqLM.from_config(config.text_config)
         self.ctc_head = (
             nn.Linear(self.speech_encoder.hidden_size, len(config.ctc_vocabulary)) if config.ctc_vocabulary else None
@@ -87,6 +90,8 @@ class ComSLForConditionalGeneration(ComSLGenerationMixin, PreTrainedModel):
         elif isinstance(module, nn.LayerNorm):
             init.ones_(module.weight)
             init.zeros_(module.bias)
+        elif isinstance(module, CTCAdapter):
+            init.zeros_(module.gate)
 
     # --- parts -------------------------------------------------------------------------------------------------------
 
@@ -137,11 +142,17 @@ class ComSLForConditionalGeneration(ComSLGenerationMixin, PreTrainedModel):
     # --- encoding ----------------------------------------------------------------------------------------------------
 
     def adapted_lengths(self, attention_mask: Tensor) -> Tensor:
-        """Frames [B] after the adapter for a speech mask [B, T]; the language embedding is not counted."""
+        """Frames [B] after the adapter for a speech mask [B, T]; the language embedding is not counted.
+
+        Of a `CTCAdapter` the most that it can be.
+        """
         return self.speech_positions(attention_mask.sum(dim=1)) - 1
 
     def speech_positions(self, steps: Tensor) -> Tensor:
-        """Positions [B] of the text encoder that speech of so many input steps [B] takes: the language and frames."""
+        """Positions [B] of the text encoder that speech of so many input steps [B] takes: the language and frames.
+
+        Of a `CTCAdapter` the most that it can be.
+        """
         return 1 + self.adapter.output_lengths(self.speech_encoder.output_lengths(steps))
 
     def encode_speech(self, speech: Tensor, attention_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -150,7 +161,7 @@ class ComSLForConditionalGeneration(ComSLGenerationMixin, PreTrainedModel):
 
     def embed_speech(self, hidden: Tensor, lengths: Tensor, source_language_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Adapter, with the embedding of the source language in front: `(embeds [B, 1+F', d], mask [B, 1+F'])`."""
-        frames, lengths = self.adapter(hidden, lengths)
+        frames, lengths = self.adapter(hidden, lengths, *self._heard(hidden))
         language = self.embed_text(source_language_ids[:, None])
         embeds = torch.cat([language, frames.to(language.dtype)], dim=1)
         limit = self.max_positions
@@ -160,6 +171,14 @@ class ComSLForConditionalGeneration(ComSLGenerationMixin, PreTrainedModel):
                 "that the text encoder has positions for; cut it into segments"
             )
         return embeds, length_mask(lengths + 1, embeds.shape[1]).long()
+
+    def _heard(self, hidden: Tensor) -> tuple[Tensor, ...]:
+        """What a `CTCAdapter` reads beside the frames: logits of the CTC head, embeddings of pieces and end."""
+        if self.config.adapter != "ctc":
+            return ()
+        tokens = torch.tensor([*(self.config.ctc_tokens or ()), self.config.eos_token_id], device=hidden.device)
+        embedded = self.embed_text(tokens)
+        return self.ctc_head(hidden), embedded[:-1], embedded[-1]
 
     def embed_text(self, ids: Tensor) -> Tensor:
         """Embeddings [..., d] of token ids [...] for the text encoder, scaled as the text model scales them."""

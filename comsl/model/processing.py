@@ -29,6 +29,7 @@ class ComSLProcessor(ProcessorMixin):
         tokenizer: of the text part; never changed by use.
         languages: language code -> token id, as in the model's configuration.
         ctc_vocabulary: symbols of the CTC head, index 0 is the blank; None: no such head.
+        ctc_tokens: text tokens that the symbols after the blank stand for; None: they are characters.
         max_positions: tokens of the longest text, language and end included, that the model has positions for; None:
             no limit of its own.
     """
@@ -42,6 +43,7 @@ class ComSLProcessor(ProcessorMixin):
         tokenizer: Any,
         languages: dict[str, int] | None = None,
         ctc_vocabulary: list[str] | None = None,
+        ctc_tokens: list[int] | None = None,
         max_positions: int | None = None,
         **kwargs: Any,
     ):
@@ -49,6 +51,7 @@ class ComSLProcessor(ProcessorMixin):
             feature_extractor = ComSLFeatureExtractor.from_extractor(feature_extractor)
         self.languages = dict(languages or {})
         self.ctc_vocabulary = ctc_vocabulary
+        self.ctc_tokens = ctc_tokens
         self.max_positions = max_positions
         super().__init__(feature_extractor, tokenizer, **kwargs)
         special = {*tokenizer.all_special_ids, *self.languages.values()}
@@ -62,6 +65,7 @@ class ComSLProcessor(ProcessorMixin):
         for number, symbol in enumerate(ctc_vocabulary or []):
             if number:  # the blank is never spelled
                 self._symbols.setdefault(fold_case(symbol), number)
+        self._symbol_of_token = {token: number for number, token in enumerate(ctc_tokens or [], 1)}
 
     # --- speech ------------------------------------------------------------------------------------------------------
 
@@ -125,13 +129,17 @@ class ComSLProcessor(ProcessorMixin):
         return [self.eos_token_id, self.language_id(language), *tokens], [IGNORED_LABEL, *tokens, self.eos_token_id]
 
     def ctc_ids(self, text: str) -> tuple[list[int], int]:
-        """Ids of the text in the CTC vocabulary, longest symbol first, and the number of characters left out.
+        """Ids of the text in the CTC vocabulary, and the number of characters or pieces left out: what it has no symbol
+        for, a space excepted.
 
-        Text and symbols are compared as ``comsl.data.characters`` collects them: composed and lower-cased. What the
-        vocabulary has no symbol for is left out, and counted unless it is a space.
+        Pieces are those that the text model reads. Characters go longest symbol first and are compared as
+        ``comsl.data.characters`` collects them: composed and lower-cased.
         """
         if not self._symbols:
             raise UsageError("the model has no CTC vocabulary; compose it with ctc_vocabulary")
+        if self.ctc_tokens is not None:
+            numbers = [self._symbol_of_token.get(token) for token in self.token_ids(text)]
+            return [number for number in numbers if number is not None], numbers.count(None)
         text = normalize_characters(text)
         longest = max(map(len, self._symbols))
         ids, unknown, start = [], 0, 0

@@ -80,6 +80,10 @@ class _Loaded:
     processor: ComSLProcessor | None
     languages: dict[str, int]
 
+    def heard(self) -> list[int]:
+        """Tokens that the CTC head hears."""
+        return [] if self.processor is None else self.model.config.ctc_tokens or []
+
     @property
     def rows(self) -> int:
         """V: tokens that the text model has an embedding for."""
@@ -136,7 +140,7 @@ def trim(
     pieces = pieces_of(loaded.tokenizer)
     if like is None:
         counts, used = _count(loaded, corpus, languages)
-        kept, reasons = _tokens_of_corpus(pieces, counts, select)
+        kept, reasons = _tokens_of_corpus(pieces, counts, select, loaded.heard())
     else:
         kept, reasons, used = _tokens_like(pieces, loaded, like)
     ids = [pieces.tokens[token] for token in kept]
@@ -204,12 +208,14 @@ def _count(loaded: _Loaded, corpus: Texts, languages: Sequence[str] | None) -> t
     return counts, wanted or list(seen)
 
 
-def _tokens_of_corpus(pieces: Pieces, counts: np.ndarray, select: Selection) -> tuple[list[str], dict[str, int]]:
-    """Tokens that stay, by their ids before, and how many do so for which reason."""
+def _tokens_of_corpus(
+    pieces: Pieces, counts: np.ndarray, select: Selection, heard: Sequence[int]
+) -> tuple[list[str], dict[str, int]]:
+    """Tokens that stay, by their ids before, and how many do so for which reason; all that the CTC head hears do."""
     names = {number: token for token, number in pieces.tokens.items()}
     fixed = {names[number] for number in pieces.fixed}
     seen = {names[number] for number in np.flatnonzero(counts).tolist()}
-    chosen = {names[number] for number in select.choose(counts)}
+    chosen = {names[number] for number in [*select.choose(counts), *heard]}
     letters = set("".join(fixed))  # special tokens that stand in a text are spelled
     scripts = {None, *(script(character) for token in seen for character in token)}
     characters = {
@@ -302,6 +308,8 @@ def _renumber(loaded: _Loaded, numbers: Mapping[int, int], used: Sequence[str]) 
         loaded.model.config.text_config = loaded.text_model.config
         config = loaded.model.config
         config.languages = {code: numbers[find_language(config.languages, code)] for code in used}
+        if config.ctc_tokens is not None:
+            config.ctc_tokens = _new_ids("ctc_tokens", config.ctc_tokens, numbers)
         if config.translation_targets is not None:
             config.translation_targets = [code for code in config.translation_targets if code in config.languages]
 
@@ -310,7 +318,7 @@ def _new_ids(name: str, value: int | list[int], numbers: Mapping[int, int]) -> i
     try:
         return [numbers[number] for number in value] if isinstance(value, list) else numbers[value]
     except KeyError:
-        raise UsageError(f"{name} is {value} in the model's configuration, which is no special token of it") from None
+        raise UsageError(f"{name}: {value}, of which the trimmed vocabulary lacks a token") from None
 
 
 def _save(loaded: _Loaded, tokenizer: Any, out: Path) -> None:
@@ -321,6 +329,7 @@ def _save(loaded: _Loaded, tokenizer: Any, out: Path) -> None:
             tokenizer,
             languages=loaded.model.config.languages,
             ctc_vocabulary=loaded.processor.ctc_vocabulary,
+            ctc_tokens=loaded.model.config.ctc_tokens,
             max_positions=loaded.processor.max_positions,
         )
     with quiet():

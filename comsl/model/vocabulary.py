@@ -14,6 +14,9 @@ Family = Literal["mbart50", "m2m100", "nllb"]
 # How each family would write a language that nobody has a token for yet.
 _NEW_TOKENS: dict[Family, str] = {"mbart50": "{}_XX", "m2m100": "__{}__", "nllb": "{}_Latn"}
 
+WORD_START = "\N{LOWER ONE EIGHTH BLOCK}"
+"""How sentencepiece writes the space in front of a word."""
+
 
 class MissingLanguage(UsageError):
     """A language that this model has no token for."""
@@ -128,3 +131,17 @@ def language_codes(names: Iterable[str], setting: str) -> dict[str, str]:
             raise UsageError(f"{setting}: {codes[code]!r} and {name!r} are one language, {code}; name it once")
         codes[code] = name
     return codes
+
+
+def pieces_in(tokenizer: Any, texts: Iterable[str]) -> dict[int, str]:
+    """Token id -> text, in the order of ids, of the pieces that occur in texts; special tokens are none.
+
+    A piece that begins a word has a space in front.
+    """
+    found: set[int] = set()
+    for text in texts:
+        found.update(tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+    found -= {*tokenizer.all_special_ids}
+    ids = sorted(found - {*language_tokens(tokenizer).values()})
+    pieces = tokenizer.convert_ids_to_tokens(ids)
+    return {number: piece.replace(WORD_START, " ") for number, piece in zip(ids, pieces, strict=True)}

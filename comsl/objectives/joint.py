@@ -133,7 +133,8 @@ def _freeze_unread(model: ComSLForConditionalGeneration, objectives: ObjectiveSe
         model.adapter.requires_grad_(False)
         if not reads.ctc:
             model.speech_encoder.requires_grad_(False)
-    if not reads.ctc and model.ctc_head is not None:
+    heard = reads.encoded_speech and model.config.adapter == "ctc"  # by the adapter
+    if not reads.ctc and not heard and model.ctc_head is not None:
         model.ctc_head.requires_grad_(False)
     if not reads.pairs:
         encoder = set(model.text_encoder.parameters()) if reads.layers else set()

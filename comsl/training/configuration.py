@@ -77,6 +77,12 @@ class ComposeConfiguration:
     ctc_vocabulary: list[str] | str | None = setting(
         None, "symbols of a CTC head (the blank first), a manifest or text to take them from, or auto; null: no head"
     )
+    ctc_units: Literal["characters", "pieces"] = setting(
+        "characters", "what those symbols are: characters, or the text part's pieces in that manifest or text"
+    )
+    adapter: Literal["convolution", "ctc"] = setting(
+        "convolution", "from speech to text: the paper's convolutions, or the pieces that CTC hears, a vector each"
+    )
     adapter_strides: list[int] = setting([2, 2], "stride of each convolution of the length adapter")
     fixed_duration: float | None = setting(None, "pad every clip to so many seconds (Whisper's regime); null: do not")
 

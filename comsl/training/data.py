@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from comsl.data.characters import character_vocabulary
+from comsl.data.characters import BLANK, character_vocabulary, read_texts
 from comsl.data.collate import Collator
 from comsl.data.constants import SAMPLE_RATE
 from comsl.data.dataset import MixedLimit, SpeechTranslationDataset
 from comsl.data.sampler import BucketBatchSampler
+from comsl.errors import UsageError
 from comsl.training.trainer import TrainingData
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ def stage_data(
 
 
 def text_encoder_limit(model: Any, processor: Any) -> MixedLimit | None:
-    """How long a clip the text encoder has positions for, alone and behind a transcript; None: there is no end of them.
+    """How long a clip the text encoder has positions for, alone and behind a transcript; None: there is no end of them,
+    or pieces take the positions, which only become known when they are heard, and are as few as a text's.
 
     Every convolution between the samples and the text encoder divides lengths by its stride and rounds down, and so
     does the whole of them: each further position is worth the same number of samples.
@@ -76,7 +78,7 @@ def text_encoder_limit(model: Any, processor: Any) -> MixedLimit | None:
             beyond *= 2
         return bisect.bisect_right(range(beyond), positions, key=taken) - 1
 
-    if model.max_positions is None:
+    if model.max_positions is None or model.config.adapter == "ctc":
         return None
     alone = longest(model.max_positions)
     per_token = alone - longest(model.max_positions - 1)
@@ -93,8 +95,20 @@ def ctc_symbols(asked: Sequence[str] | str | None, train: str | Sequence[str] | 
     """The CTC vocabulary that a recipe means: a list of symbols, a manifest or text, "auto" (the training data)."""
     if asked is None or not isinstance(asked, str):
         return None if asked is None else list(asked)
-    sources = [asked] if asked != "auto" else [train] if isinstance(train, str) else list(train or [])
-    blank, *characters = character_vocabulary(sources[0])
-    for source in sources[1:]:
-        characters = sorted({*characters, *character_vocabulary(source)[1:]})
-    return [blank, *characters]
+    characters = {symbol for source in _sources(asked, train) for symbol in character_vocabulary(source)[1:]}
+    return [BLANK, *sorted(characters)]
+
+
+def ctc_texts(asked: Sequence[str] | str | None, train: str | Sequence[str] | None) -> list[str]:
+    """The texts whose pieces a recipe means to be heard: of a manifest or text, or "auto" (the training data)."""
+    if not isinstance(asked, str):
+        raise UsageError(
+            "compose.ctc_units: pieces: set compose.ctc_vocabulary to auto, or a manifest or text with them"
+        )
+    return [text for source in _sources(asked, train) for text in read_texts(source)]
+
+
+def _sources(asked: str, train: str | Sequence[str] | None) -> list[str]:
+    if asked != "auto":
+        return [asked]
+    return [train] if isinstance(train, str) else list(train or [])

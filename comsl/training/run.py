@@ -33,7 +33,7 @@ from comsl.training.checkpoints import (
     copy_model_files,
 )
 from comsl.training.configuration import ComposeConfiguration, TrainConfiguration
-from comsl.training.data import ctc_symbols, longest_clip, stage_data, text_encoder_limit
+from comsl.training.data import ctc_symbols, ctc_texts, longest_clip, stage_data, text_encoder_limit
 from comsl.training.development import METRICS, DevelopmentSet, choose_task
 from comsl.training.distributed import barrier
 from comsl.training.new_parts import named_or_new
@@ -231,12 +231,16 @@ def _compose(
     configuration: TrainConfiguration, parts: ComposeConfiguration, speech: str, text: str
 ) -> tuple[Any, ComSLProcessor]:
     set_seed(configuration.seed)
+    asked = parts.ctc_vocabulary, configuration.data.train
+    pieces = parts.ctc_units == "pieces"
     return compose(
         speech,
         text,
         new_languages=parts.new_languages,
         languages=parts.languages,
-        ctc_vocabulary=ctc_symbols(parts.ctc_vocabulary, configuration.data.train),
+        ctc_vocabulary=None if pieces else ctc_symbols(*asked),
+        ctc_texts=ctc_texts(*asked) if pieces else None,
+        adapter=parts.adapter,
         adapter_strides=parts.adapter_strides,
         fixed_duration=parts.fixed_duration,
         dtype=torch.float32,

@@ -22,7 +22,7 @@ ALL = {"asr": True, "st": True, "mt": True, "ddm": True, "mtp": True, "stm": Tru
 PAD, EOS, MASK, VOCABULARY = 1, 2, 40, 41
 
 
-def tiny_model(seed=0, dropout=0.0):
+def tiny_model(seed=0, dropout=0.0, ctc_tokens=None):
     torch.manual_seed(seed)
     speech = WhisperConfig(
         num_mel_bins=8, d_model=12, encoder_layers=2, encoder_attention_heads=2, encoder_ffn_dim=20,
@@ -35,9 +35,13 @@ def tiny_model(seed=0, dropout=0.0):
     )  # fmt: skip
     config = ComSLConfig(
         speech_config=speech, text_config=text, languages={"de": 5, "en": 6}, mask_token_id=MASK,
-        ctc_vocabulary=list("_abcd"),
+        ctc_vocabulary=list("_abcd"), ctc_tokens=ctc_tokens,
+        adapter="ctc" if ctc_tokens else "convolution",
     )  # fmt: skip
-    return ComSLForConditionalGeneration(config).double().eval()
+    model = ComSLForConditionalGeneration(config).double().eval()
+    if ctc_tokens:
+        torch.nn.init.ones_(model.adapter.gate)  # it starts closed
+    return model
 
 
 def utterance(seed, frames, source, target):
@@ -93,12 +97,17 @@ def collate(utterances, extra=0):
 UTTERANCES = [utterance(1, 37, 5, 9), utterance(2, 80, 11, 4), utterance(3, 61, 2, 6)]
 
 
-def joint_model(settings=ALL, reduction="mean"):
-    return JointModel(tiny_model(), ObjectiveSet(settings), tiny_model(seed=1).text_model, reduction).eval()
+PIECES = [7, 8, 9, 10]
 
 
-def test_terms_are_the_same_alone_in_a_batch_and_with_other_padding():
-    joint = joint_model()
+def joint_model(settings=ALL, reduction="mean", ctc_tokens=None):
+    model, teacher = tiny_model(ctc_tokens=ctc_tokens), tiny_model(seed=1).text_model
+    return JointModel(model, ObjectiveSet(settings), teacher, reduction).eval()
+
+
+@pytest.mark.parametrize("ctc_tokens", [None, PIECES])
+def test_terms_are_the_same_alone_in_a_batch_and_with_other_padding(ctc_tokens):
+    joint = joint_model(ctc_tokens=ctc_tokens)
     with torch.no_grad():
         alone = [joint(collate([u])) for u in UTTERANCES]
         together = joint(collate(UTTERANCES))
@@ -148,11 +157,12 @@ def test_what_nobody_reads_is_not_computed_and_not_trained():
     assert all(p.grad is not None for p in joint.parameters() if p.requires_grad)
 
 
+@pytest.mark.parametrize("ctc_tokens", [None, PIECES])
 @pytest.mark.parametrize(
     "settings", [ALL, {"asr": True}, {"st": True}, {"ctc": True}, {"asr": True, "erm": {"layer": 1}}]
 )
-def test_every_trained_parameter_gets_a_gradient(settings):
-    joint = joint_model(settings)
+def test_every_trained_parameter_gets_a_gradient(settings, ctc_tokens):
+    joint = joint_model(settings, ctc_tokens=ctc_tokens)
     joint(collate(UTTERANCES)).loss.backward()
     # Positions beyond the longest row exist but are read by nobody; everything else must be reached.
     trained = {name: p for name, p in joint.named_parameters() if p.requires_grad}
