@@ -69,7 +69,7 @@ class ComSLForConditionalGeneration(ComSLGenerationMixin, PreTrainedModel):
             "input_values" if config.speech_config.model_type in WAVEFORM_MODELS else "input_features"
         )
         self.speech_encoder = SpeechEncoder(config)
-        self.adapter = ADAPTERS[config.adapter](config, self.speech_encoder.hidden_size)
+        self.adapter: LengthAdapter | CTCAdapter = ADAPTERS[config.adapter](config, self.speech_encoder.hidden_size)
         self.text_model = AutoModelForSeq2SeqLM.from_config(config.text_config)
         self.ctc_head = (
             nn.Linear(self.speech_encoder.hidden_size, len(config.ctc_vocabulary)) if config.ctc_vocabulary else None
@@ -174,7 +174,7 @@ class ComSLForConditionalGeneration(ComSLGenerationMixin, PreTrainedModel):
 
     def _heard(self, hidden: Tensor) -> tuple[Tensor, ...]:
         """What a `CTCAdapter` reads beside the frames: logits of the CTC head, embeddings of pieces and end."""
-        if self.config.adapter != "ctc":
+        if self.config.adapter != "ctc" or self.ctc_head is None:
             return ()
         tokens = torch.tensor([*(self.config.ctc_tokens or ()), self.config.eos_token_id], device=hidden.device)
         embedded = self.embed_text(tokens)
