@@ -25,7 +25,7 @@ from .generation import ComSLGenerationMixin, default_generation_config
 from .speech import WAVEFORM_MODELS, SpeechEncoder, SpeechLengthError
 
 TEXT_MODELS = ("mbart", "m2m_100")
-ADAPTERS = {"convolution": LengthAdapter, "ctc": CTCAdapter}
+ADAPTERS: dict[str, type[LengthAdapter] | type[CTCAdapter]] = {"convolution": LengthAdapter, "ctc": CTCAdapter}
 
 
 class TextLengthError(ComSLError):
@@ -69,7 +69,7 @@ class ComSLForConditionalGeneration(ComSLGenerationMixin, PreTrainedModel):
             "input_values" if config.speech_config.model_type in WAVEFORM_MODELS else "input_features"
         )
         self.speech_encoder = SpeechEncoder(config)
-        self.adapter: LengthAdapter | CTCAdapter = ADAPTERS[config.adapter](config, self.speech_encoder.hidden_size)
+        self.adapter = ADAPTERS[config.adapter](config, self.speech_encoder.hidden_size)
         self.text_model = AutoModelForSeq2SeqLM.from_config(config.text_config)
         self.ctc_head = (
             nn.Linear(self.speech_encoder.hidden_size, len(config.ctc_vocabulary)) if config.ctc_vocabulary else None

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class CTC(Objective):
-    """CTC loss of the transcript's characters on the speech encoder's frames (50 Hz for Whisper).
+    """CTC loss of the transcript's characters, or pieces, on the speech encoder's frames (50 Hz for Whisper).
 
     Needs a model composed with ``ctc_vocabulary``. Utterances whose frames are fewer than their labels need cannot be
-    aligned; they add nothing to the sum, and their share of all labels is logged as ``ctc_unaligned``. Characters that
+    aligned; they add nothing to the sum, and their share of all labels is logged as ``ctc_unaligned``. Symbols that
     the vocabulary lacks are left out of the labels and logged, a label, as ``ctc_unknown``.
     """
 
