@@ -62,6 +62,7 @@ Pair = tuple[Memory, Target]
 
 SPEECH_POSITIONS = "speech_positions"
 CTC_LABELS = "ctc_labels"
+UTTERANCES = "utterances"
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,8 @@ class Reads:
     """The speech encoder's frames, before the adapter."""
     divergences: frozenset[Pair] = frozenset()
     """Pairs whose distributions under two draws of dropout are compared."""
+    transport: bool = False
+    """The text encoder's output of the speech and of its transcript."""
 
     @property
     def pairs(self) -> frozenset[Pair]:
@@ -99,7 +102,12 @@ class Reads:
     @property
     def encoded_speech(self) -> bool:
         """Whether speech goes through adapter and text encoder (CTC reads it before)."""
-        return self.mixed or any(memory is Memory.SPEECH for memory, _ in self.pairs)
+        return self.mixed or self.transport or any(memory is Memory.SPEECH for memory, _ in self.pairs)
+
+    @property
+    def encoded_text(self) -> bool:
+        """Whether the transcript goes through the text encoder alone."""
+        return self.transport or any(memory is Memory.TEXT for memory, _ in self.pairs)
 
     def __or__(self, other: Reads) -> Reads:
         for pair in self.cross_entropies.keys() & other.cross_entropies.keys():
@@ -112,6 +120,7 @@ class Reads:
             layers=self.layers | other.layers,
             ctc=self.ctc or other.ctc,
             divergences=self.divergences | other.divergences,
+            transport=self.transport or other.transport,
         )
 
 

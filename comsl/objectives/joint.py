@@ -137,7 +137,7 @@ def _freeze_unread(model: ComSLForConditionalGeneration, objectives: ObjectiveSe
     if not reads.ctc and not heard and model.ctc_head is not None:
         model.ctc_head.requires_grad_(False)
     if not reads.pairs:
-        encoder = set(model.text_encoder.parameters()) if reads.layers else set()
+        encoder = set(model.text_encoder.parameters()) if reads.layers or reads.transport else set()
         for parameter in model.text_model.parameters():
             if parameter not in encoder:
                 parameter.requires_grad_(False)

@@ -9,18 +9,19 @@ from typing import Any
 
 from comsl.errors import nearest
 from comsl.objectives.asr import ASR
-from comsl.objectives.base import Memory, Objective, ObjectiveError, Reads, Target, Term
+from comsl.objectives.base import Objective, ObjectiveError, Reads, Target, Term
 from comsl.objectives.ctc import CTC
 from comsl.objectives.ddm import DDM
 from comsl.objectives.erm import ERM
 from comsl.objectives.mt import MT
 from comsl.objectives.mtp import MTP
+from comsl.objectives.ot import OT
 from comsl.objectives.rdrop import RDrop
 from comsl.objectives.st import ST
 from comsl.objectives.stm import STM
 from comsl.objectives.views import Views
 
-OBJECTIVES: dict[str, type[Objective]] = {cls.name: cls for cls in (ASR, ST, MT, DDM, MTP, STM, ERM, CTC, RDrop)}
+OBJECTIVES: dict[str, type[Objective]] = {cls.name: cls for cls in (ASR, ST, MT, DDM, MTP, STM, ERM, CTC, OT, RDrop)}
 
 
 class ObjectiveSet:
@@ -59,12 +60,11 @@ class ObjectiveSet:
     def fields(self) -> frozenset[str]:
         """What the collator has to build for these objectives."""
         reads = self.reads
-        memories = {memory for memory, _ in reads.pairs}
         targets = {target for _, target in reads.pairs}
         transcribed = bool(targets & {Target.TRANSCRIPT, Target.MASKED_TOKENS})
         wanted = {
             "speech": reads.encoded_speech or reads.ctc,
-            "transcript": reads.mixed or Memory.TEXT in memories or transcribed,
+            "transcript": reads.mixed or reads.encoded_text or transcribed,
             "masked_transcript": reads.mixed,
             "translation": Target.TRANSLATION in targets,
             "ctc": reads.ctc,
@@ -98,8 +98,9 @@ def _build(cls: type[Objective], value: Any) -> Objective:
 
 def _check_range(objective: str, key: str, value: float) -> None:
     upper = 1.0 if key in ("share", "teacher_share", "label_smoothing") else float("inf")
-    lower = 1 if key == "layer" else 0
-    if not lower <= value <= upper or (key == "layer" and value != int(value)):
+    whole = key in ("layer", "iterations")
+    lower = 1 if whole else 0
+    if not lower <= value <= upper or (whole and value != int(value)) or (key == "regularisation" and not value):
         bounds = f"between {lower} and {upper}" if upper < float("inf") else f"at least {lower}"
         raise ObjectiveError(f"objectives.{objective}.{key}: {value!r} is not {bounds}")
 

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from comsl.data.constants import IGNORED_LABEL
 from comsl.errors import ComSLError
 from comsl.model.packing import Spans, run_decoder, run_encoder
-from comsl.objectives.base import CTC_LABELS, SPEECH_POSITIONS, Memory, Pair, Reads, Target
+from comsl.objectives.base import CTC_LABELS, SPEECH_POSITIONS, UTTERANCES, Memory, Pair, Reads, Target
 from comsl.objectives.frozen import (
     TEACHER_TOKENS,
     FrozenDistribution,
@@ -84,6 +84,14 @@ class Views:
     unknown: dict[str, Tensor] = field(default_factory=dict)
     """Transcript, translation -> how many of their tokens stand for something that the vocabulary lacks."""
     _ctc: CTCLoss | None = None
+    _sides: tuple[Packed, Packed] | None = None
+
+    @property
+    def sides(self) -> tuple[Packed, Packed]:
+        """The text encoder's output of the speech and of the transcript."""
+        if self._sides is None:
+            raise RuntimeError("nothing declared that it reads both sides")
+        return self._sides
 
     @property
     def ctc(self) -> CTCLoss:
@@ -99,6 +107,8 @@ def counts(batch: Batch, model: ComSLForConditionalGeneration) -> dict[str, Tens
         for name, labels in [*((target.value, target.labels) for target in Target), (CTC_LABELS, "ctc_labels")]
         if labels in batch
     }
+    rows = next(iter(batch.values()))
+    result[UTTERANCES] = torch.tensor(len(rows), device=rows.device)
     if "attention_mask" in batch:
         result[SPEECH_POSITIONS] = model.speech_positions(batch["attention_mask"].sum(dim=1)).sum()
     return result
@@ -139,9 +149,9 @@ def _encode(model: ComSLForConditionalGeneration, batch: Batch, reads: Reads, vi
             views._ctc = _ctc_loss(model, frames, frame_lengths, batch)
         if reads.encoded_speech:
             speech = Packed.of(*model.embed_speech(frames, frame_lengths, batch["source_language_ids"]))
-            if reads.layers or Memory.SPEECH in memories:
+            if reads.layers or reads.transport or Memory.SPEECH in memories:
                 inputs["speech"] = speech
-    if Memory.TEXT in memories:
+    if reads.encoded_text:
         inputs["text"] = _embedded(model, batch, "transcript_ids")
     if reads.mixed:
         masked = _embedded(model, batch, "masked_transcript_ids")
@@ -162,6 +172,12 @@ def _encode(model: ComSLForConditionalGeneration, batch: Batch, reads: Reads, vi
     for layer, hidden in recorded.items():
         alone, mixed = (hidden[parts[memory].index] for memory in (Memory.SPEECH, Memory.MIXED_SPEECH))
         views.layers[layer] = alone, mixed
+    if reads.transport:
+        speech_side, text_side = (
+            Packed(states[parts[memory].index], Spans.consecutive(parts[memory].lengths))
+            for memory in (Memory.SPEECH, Memory.TEXT)
+        )
+        views._sides = speech_side, text_side
     return Encoded(states, parts)
 
 

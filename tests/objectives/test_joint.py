@@ -18,7 +18,17 @@ from comsl.model.modeling import ComSLForConditionalGeneration
 from comsl.objectives import OBJECTIVES, JointModel, ObjectiveError, ObjectiveSet, frozen, vocabulary
 
 REFERENCE = Path(__file__).parent / "parity"
-ALL = {"asr": True, "st": True, "mt": True, "ddm": True, "mtp": True, "stm": True, "erm": {"layer": 2}, "ctc": True}
+ALL = {
+    "asr": True,
+    "st": True,
+    "mt": True,
+    "ddm": True,
+    "mtp": True,
+    "stm": True,
+    "erm": {"layer": 2},
+    "ctc": True,
+    "ot": {"position": 0.5},
+}
 PAD, EOS, MASK, VOCABULARY = 1, 2, 40, 41
 
 
@@ -113,7 +123,8 @@ def test_terms_are_the_same_alone_in_a_batch_and_with_other_padding(ctc_tokens):
         together = joint(collate(UTTERANCES))
         padded = joint(collate(UTTERANCES, extra=17))
     assert set(together.terms) == {
-        "asr", "st", "mt", "mt_teacher", "ddm_st", "ddm_stm", "mtp", "stm_asr", "stm_st", "erm", "ctc", "ctc_unaligned",
+        "asr", "st", "mt", "mt_teacher", "ddm_st", "ddm_stm", "mtp", "stm_asr", "stm_st", "erm", "ctc", "ot",
+        "ctc_unaligned",
         "ctc_unknown", "transcript_unknown", "translation_unknown",
     }  # fmt: skip
     for name, (value, count) in together.terms.items():
