@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 LANGUAGES = ("fr", "fa", "cy")
 SETTINGS = {
     "languages": f"[{','.join(LANGUAGES)}]", "scale": "0.02", "vocabulary": "300", "beam": "1",
-    "text_steps": "110", "speech_steps": "2", "joint_steps": "2", "again_steps": "2",
+    "text_steps": "110", "speech_steps": "2", "pieces_steps": "2", "joint_steps": "2", "again_steps": "2",
 }  # fmt: skip
 
 
@@ -80,4 +80,4 @@ def test_pseudo_labels_are_of_clips_that_covost_does_not_translate(folder: Path)
 
 
 def test_a_finished_run_has_nothing_left_to_do(folder: Path) -> None:
-    assert run(folder).startswith("0 of 10 steps run, 10 finished before")
+    assert run(folder).startswith("0 of 11 steps run, 11 finished before")
