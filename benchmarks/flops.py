@@ -134,7 +134,9 @@ class _Utterance:
         return first * 2 + (second + layers + head) * (1 + BACKWARD)
 
     def _adapter(self, trained_input: bool) -> tuple[float, int]:
-        """Operations, and F'."""
+        """Operations, and F'. Raises ValueError for an adapter whose F' depends on what is heard."""
+        if self.config.adapter != "convolution":
+            raise ValueError(f"the adapter {self.config.adapter} is not counted")
         config = self.config
         kernel, length, width = config.adapter_kernel_size, self.frames, config.speech_config.d_model
         total = 0.0

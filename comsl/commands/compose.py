@@ -32,13 +32,14 @@ def add_compose(command: Command) -> None:
         metavar="NEW[=RELATED]",
         help="add a language token that starts from a related language's; may be repeated",
     )
-    parser.add_argument(
+    symbols = parser.add_mutually_exclusive_group()
+    symbols.add_argument(
         "--ctc-characters",
         type=Path,
         metavar="FILE",
         help="give the speech encoder a CTC layer over the characters of this manifest or text file",
     )
-    parser.add_argument(
+    symbols.add_argument(
         "--ctc-pieces",
         type=Path,
         metavar="FILE",
@@ -65,6 +66,8 @@ def compose(arguments: argparse.Namespace) -> int:
     from comsl.data.characters import character_vocabulary, read_texts
     from comsl.model.compose import compose
 
+    if arguments.adapter == "ctc" and not arguments.ctc_pieces:
+        raise UsageError("--adapter ctc reads pieces of the text model: name a manifest or text with --ctc-pieces")
     related = dict(map(_new_language, arguments.new_language))
     if len(related) < len(arguments.new_language):
         raise UsageError("--new-language: a language is named twice; name it once")

@@ -28,7 +28,7 @@ def add_train(command: Command) -> None:
 
 class _ListKeys(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        from comsl.training.configuration import describe
+        from comsl.training.settings_help import describe
 
         print(describe())
         parser.exit()

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from comsl.errors import ComSLError
 from comsl.inference.clips import Clip
 from comsl.inference.decode import evaluating
 
@@ -44,7 +45,12 @@ def cross_attention(
         model, processor: a ComSL model and its processor.
         clip: as ``prepare_clip`` makes it; of a fixed duration's silence nothing is shown.
         text: the translation, usually the model's own.
+
+    Raises:
+        ComSLError: the decoder looks at pieces that CTC heard, which have no even places in time.
     """
+    if model.config.adapter == "ctc":
+        raise ComSLError("the decoder looks at pieces that CTC heard, which have no even places in time")
     device = next(model.parameters()).device
     batch = processor.pad_features([clip.features])
     speech = torch.as_tensor(batch["input_features" if "input_features" in batch else "input_values"])

@@ -47,8 +47,7 @@ def longest_clip(model: Any, processor: Any) -> float:
         limits.append(model.max_duration)
     if processor.fixed_duration is not None:
         limits.append(processor.fixed_duration)
-    # The others' positions are computed and have no end, and pieces that are heard take few of them.
-    if model.config.text_config.model_type == "mbart" and model.config.adapter != "ctc":
+    if model.config.text_config.model_type == "mbart":  # the others' positions are computed and have no end
         probe = prepare_clip(np.zeros(round(min(8.0, *limits) * SAMPLE_RATE), np.float32), processor)
         mask = processor.pad_features([probe.features])["attention_mask"]
         frames = int(model.adapted_lengths(mask.to(model.device)))

@@ -63,8 +63,9 @@ def embed_clips(
         mask = torch.as_tensor(batch["attention_mask"]).to(like.device)
         hidden, lengths = model.encode_speech(speech.to(like.device, like.dtype), mask)
         ids = torch.tensor([languages[row] for row in rows], device=like.device)
-        embeds, inside = model.embed_speech(hidden, lengths, ids)
-        symbols = model.ctc_head(hidden).float().log_softmax(-1) if spelled else None
+        logits = model.ctc_head(hidden) if spelled else None
+        embeds, inside = model.embed_speech(hidden, lengths, ids, logits)
+        symbols = None if logits is None else logits.float().log_softmax(-1)
         sizes = zip(rows, lengths.tolist(), inside.sum(1).tolist(), strict=True)
         for place, (row, frames, positions) in enumerate(sizes):
             ctc = None if symbols is None else symbols[place, :frames]

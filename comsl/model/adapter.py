@@ -118,11 +118,25 @@ class CTCAdapter(nn.Module):
         heard = begins.sum(1).clamp_min(1)
         piece = (begins.cumsum(1) - 1).clamp_min(0)
         places = torch.arange(int(heard.max()) + 1, device=hidden.device)
-        member = ((piece[:, None] == places[None, :, None]) & real[:, None]).to(hidden.dtype)  # [B, S+1, F]
-        probabilities = logits.float().softmax(-1)[..., 1:].to(hidden.dtype)
-        meant = member @ (probabilities @ pieces.to(hidden.dtype))
-        weight = (member @ probabilities.sum(-1, keepdim=True)).clamp_min(torch.finfo(hidden.dtype).tiny)
-        sound = member @ hidden / member.sum(-1, keepdim=True).clamp_min(1)
-        vectors = meant / weight + self.gate * self.dropout(self.projection(self.layer_norm(sound)))
+        member = (piece[:, None] == places[None, :, None]) & real[:, None]  # [B, S+1, F]
+        meant, sound = self._averages(hidden, logits, pieces, member)
+        sound = self.projection(self.layer_norm(sound.to(self.gate.dtype)))
+        vectors = meant.to(pieces.dtype) + self.gate * self.dropout(sound)
         vectors = torch.where((places == heard[:, None])[..., None], end.to(vectors.dtype), vectors)
         return vectors.masked_fill(~length_mask(heard + 1, len(places))[..., None], 0.0), heard + 1
+
+    def _averages(self, hidden: Tensor, logits: Tensor, pieces: Tensor, member: Tensor) -> tuple[Tensor, Tensor]:
+        """Of each piece's frames, `member` [B, S+1, F]: the mean embedding [B, S+1, d], the mean frame [B, S+1, d_s].
+
+        In float32 at least: a frame that is all but blank still says which piece it would be.
+        """
+        exact = torch.promote_types(logits.dtype, torch.float32)
+        with torch.autocast(hidden.device.type, enabled=False):
+            logits = logits.to(exact)
+            meant = logits[..., 1:].softmax(-1) @ pieces.to(exact)
+            # A frame counts as much as it is no blank. (No frame at all, at the end, counts all alike: finite.)
+            spoken = logits[..., 1:].logsumexp(-1) - logits.logsumexp(-1)
+            nothing = torch.finfo(exact).min
+            share = spoken[:, None].masked_fill(~member, nothing).softmax(-1)
+            frames = member.to(exact)
+            return share @ meant, frames @ hidden.to(exact) / frames.sum(-1, keepdim=True).clamp_min(1)

@@ -15,7 +15,7 @@ from comsl.errors import ComSLError, UsageError
 from .configuration import ComSLConfig
 from .extraction import ComSLFeatureExtractor
 from .generation import default_generation_config
-from .loading import ModelLoadError, load_speech_part, load_text_part, quiet
+from .loading import ModelLoadError, load_config, load_speech_part, load_text_part, quiet
 from .modeling import ComSLForConditionalGeneration
 from .processing import ComSLProcessor
 from .vocabulary import (
@@ -90,18 +90,15 @@ def compose(
             pieces = None if ctc_texts is None else _pieces(tokenizer, ctc_texts)
             ctc_vocabulary = ctc_vocabulary if pieces is None else [BLANK, *pieces.values()]
             encoder, extractor, ctc_head = load_speech_part(speech, dtype, ctc_vocabulary)
+            if adapter == "ctc" and ctc_head is None:
+                _check_head(speech, ctc_vocabulary or ())
         except ModelLoadError as error:
             raise ComposeError(str(error)) from error
         known = _add_languages(text_model, tokenizer, related)
     if kept is not None:
         known = {code: find_language(known, name) for code, name in kept.items()}
 
-    for name in ("forced_bos_token_id", "forced_eos_token_id"):  # decoding forces nothing
-        if hasattr(text_model.config, name):
-            setattr(text_model.config, name, None)
-    _keep_every_layer(text_model)
-    if encoder.config.model_type == "whisper":
-        encoder.config.suppress_tokens = encoder.config.begin_suppress_tokens = None
+    _drop_habits(encoder, text_model)
     extractor = ComSLFeatureExtractor.from_extractor(extractor, fixed_duration)
     config = ComSLConfig(
         speech_config=encoder.config,
@@ -176,6 +173,26 @@ def _assemble(
     model.generation_config = default_generation_config(config)
     text_model.generation_config = default_generation_config(config)
     return model
+
+
+def _check_head(speech: str | Path, vocabulary: Sequence[str]) -> None:
+    """Raise ComposeError for a speech part that hears pieces, but others: the text part would read noise at first."""
+    config = load_config(speech)
+    if isinstance(config, ComSLConfig) and config.ctc_tokens:
+        raise ComposeError(
+            f"{speech}: its CTC head hears {len(config.ctc_tokens)} pieces, and {len(vocabulary) - 1} were asked for, "
+            "not the same; take them from the texts that it was trained on"
+        )
+
+
+def _drop_habits(encoder: Any, text_model: Any) -> None:
+    """What the parts' own tasks force or suppress in decoding, and LayerDrop."""
+    for name in ("forced_bos_token_id", "forced_eos_token_id"):
+        if hasattr(text_model.config, name):
+            setattr(text_model.config, name, None)
+    if encoder.config.model_type == "whisper":
+        encoder.config.suppress_tokens = encoder.config.begin_suppress_tokens = None
+    _keep_every_layer(text_model)
 
 
 def _keep_every_layer(text_model: Any) -> None:

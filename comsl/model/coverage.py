@@ -18,7 +18,7 @@ from comsl.data.manifest import load_manifest
 from comsl.progress import track
 from comsl.provenance import versions
 
-from .processing import plain_encoding
+from .vocabulary import plain_encoding
 
 NO_LANGUAGE = "text files"
 """What the lines of plain text files are listed as."""

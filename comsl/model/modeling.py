@@ -63,8 +63,10 @@ class ComSLForConditionalGeneration(ComSLGenerationMixin, PreTrainedModel):
         if config.text_config.model_type not in TEXT_MODELS:
             kind = config.text_config.model_type
             raise ComSLError(f"text model type {kind!r} is not supported; use one of {', '.join(TEXT_MODELS)}")
-        if config.adapter == "ctc" and not (config.ctc_tokens and config.ctc_vocabulary):
+        if config.adapter == "ctc" and not config.ctc_tokens:
             raise ComSLError("the adapter ctc reads a CTC head over pieces of the text vocabulary: give ctc_tokens")
+        if config.ctc_tokens and len(config.ctc_vocabulary or ()) != 1 + len(config.ctc_tokens):
+            raise ComSLError("ctc_tokens: one is wanted for each symbol of ctc_vocabulary but the blank")
         self.main_input_name = (
             "input_values" if config.speech_config.model_type in WAVEFORM_MODELS else "input_features"
         )
@@ -159,26 +161,32 @@ class ComSLForConditionalGeneration(ComSLGenerationMixin, PreTrainedModel):
         """Run the speech encoder: `(hidden [B, F, d_s], lengths [B])`. Raises SpeechLengthError, never cuts."""
         return self.speech_encoder(speech, attention_mask)
 
-    def embed_speech(self, hidden: Tensor, lengths: Tensor, source_language_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Adapter, with the embedding of the source language in front: `(embeds [B, 1+F', d], mask [B, 1+F'])`."""
-        frames, lengths = self.adapter(hidden, lengths, *self._heard(hidden))
+    def embed_speech(
+        self, hidden: Tensor, lengths: Tensor, source_language_ids: Tensor, heard: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Adapter, with the embedding of the source language in front: `(embeds [B, 1+F', d], mask [B, 1+F'])`.
+
+        Args:
+            heard: logits [B, F, C] of the CTC head for `hidden`, where they are known already; only the adapter "ctc"
+                reads them.
+        """
+        if isinstance(self.adapter, CTCAdapter):
+            assert self.ctc_head is not None  # the constructor has seen to that
+            tokens = torch.tensor([*(self.config.ctc_tokens or ()), self.config.eos_token_id], device=hidden.device)
+            embedded = self.embed_text(tokens)
+            heard = self.ctc_head(hidden) if heard is None else heard
+            frames, lengths = self.adapter(hidden, lengths, heard, embedded[:-1], embedded[-1])
+        else:
+            frames, lengths = self.adapter(hidden, lengths)
         language = self.embed_text(source_language_ids[:, None])
         embeds = torch.cat([language, frames.to(language.dtype)], dim=1)
         limit = self.max_positions
         if limit is not None and embeds.shape[1] > limit:
             raise SpeechLengthError(
-                f"a clip of {frames.shape[1]} frames after the adapter is longer than the {limit - 1} "
-                "that the text encoder has positions for; cut it into segments"
+                f"a clip takes {embeds.shape[1]} positions after the adapter, more than the {limit} "
+                "that the text encoder has; cut it into segments"
             )
         return embeds, length_mask(lengths + 1, embeds.shape[1]).long()
-
-    def _heard(self, hidden: Tensor) -> tuple[Tensor, ...]:
-        """What a `CTCAdapter` reads beside the frames: logits of the CTC head, embeddings of pieces and end."""
-        if self.config.adapter != "ctc" or self.ctc_head is None:
-            return ()
-        tokens = torch.tensor([*(self.config.ctc_tokens or ()), self.config.eos_token_id], device=hidden.device)
-        embedded = self.embed_text(tokens)
-        return self.ctc_head(hidden), embedded[:-1], embedded[-1]
 
     def embed_text(self, ids: Tensor) -> Tensor:
         """Embeddings [..., d] of token ids [...] for the text encoder, scaled as the text model scales them."""

@@ -11,14 +11,14 @@ from typing import Any
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from transformers import BatchEncoding, BatchFeature, ProcessorMixin
+from transformers import BatchFeature, ProcessorMixin
 
 from comsl.data.characters import fold_case, normalize_characters
 from comsl.data.constants import IGNORED_LABEL
 from comsl.errors import UsageError
 
 from .extraction import ComSLFeatureExtractor, Features
-from .vocabulary import find_language
+from .vocabulary import find_language, plain_encoding
 
 
 class ComSLProcessor(ProcessorMixin):
@@ -210,11 +210,6 @@ class ComSLProcessor(ProcessorMixin):
     @property
     def model_input_names(self) -> list[str]:
         return [*self.feature_extractor.model_input_names, "source_language_ids", "input_ids", "text_attention_mask"]
-
-
-def plain_encoding(tokenizer: Any, text: str | list[str]) -> BatchEncoding:
-    """The pieces of a text, or of each of several, in which the tokenizer looks for no special tokens."""
-    return tokenizer(text, add_special_tokens=False, split_special_tokens=True)
 
 
 def _per_row(codes: str | Sequence[str], rows: int) -> list[str]:

@@ -26,8 +26,8 @@ from .configuration import ComSLConfig
 from .coverage import NO_LANGUAGE, Texts, TrimReport, measure
 from .loading import load_config, load_model, load_text_part, quiet
 from .pieces import Pieces, check_numbers, pieces_of, script
-from .processing import ComSLProcessor, plain_encoding
-from .vocabulary import MissingLanguage, find_language, language_codes, language_tokens
+from .processing import ComSLProcessor
+from .vocabulary import MissingLanguage, find_language, language_codes, language_tokens, plain_encoding
 
 REPORT = "trim.json"
 """What was done, beside the model."""
@@ -215,18 +215,20 @@ def _tokens_of_corpus(
     names = {number: token for token, number in pieces.tokens.items()}
     fixed = {names[number] for number in pieces.fixed}
     seen = {names[number] for number in np.flatnonzero(counts).tolist()}
-    chosen = {names[number] for number in [*select.choose(counts), *heard]}
+    spoken = {names[number] for number in heard}
+    chosen = {names[number] for number in select.choose(counts)}
     letters = set("".join(fixed))  # special tokens that stand in a text are spelled
     scripts = {None, *(script(character) for token in seen for character in token)}
     characters = {
         token for token in pieces.tokens if token in letters or (len(token) == 1 and script(token) in scripts)
     }
-    needed = pieces.needs(chosen | characters) & pieces.tokens.keys()
+    needed = pieces.needs(chosen | spoken | characters) & pieces.tokens.keys()
     kept: set[str] = set()
     reasons = {}
     for reason, tokens in (
         ("special and language tokens", fixed),
         ("pieces of the corpus", chosen),
+        *([("pieces that CTC hears", spoken)] if heard else []),
         ("single characters", characters),
         ("steps to other pieces", needed),
     ):
@@ -315,10 +317,13 @@ def _renumber(loaded: _Loaded, numbers: Mapping[int, int], used: Sequence[str]) 
 
 
 def _new_ids(name: str, value: int | list[int], numbers: Mapping[int, int]) -> int | list[int]:
-    try:
-        return [numbers[number] for number in value] if isinstance(value, list) else numbers[value]
-    except KeyError:
-        raise UsageError(f"{name}: {value}, of which the trimmed vocabulary lacks a token") from None
+    listed = value if isinstance(value, list) else [value]
+    missing = [number for number in listed if number not in numbers]
+    if missing:
+        some = ", ".join(map(str, missing[:5]))
+        raise UsageError(f"{name}: the trimmed vocabulary lacks {len(missing)} of its {len(listed)} tokens, as {some}")
+    renumbered = [numbers[number] for number in listed]
+    return renumbered if isinstance(value, list) else renumbered[0]
 
 
 def _save(loaded: _Loaded, tokenizer: Any, out: Path) -> None:

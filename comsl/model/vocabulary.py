@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
-from transformers import AddedToken
+from transformers import AddedToken, BatchEncoding
 
 from comsl.errors import UsageError
 from comsl.languages import LANGUAGES, get_language
@@ -133,6 +133,11 @@ def language_codes(names: Iterable[str], setting: str) -> dict[str, str]:
     return codes
 
 
+def plain_encoding(tokenizer: Any, text: str | list[str]) -> BatchEncoding:
+    """The pieces of a text, or of each of several, in which the tokenizer looks for no special tokens."""
+    return tokenizer(text, add_special_tokens=False, split_special_tokens=True)
+
+
 def pieces_in(tokenizer: Any, texts: Iterable[str]) -> dict[int, str]:
     """Token id -> text, in the order of ids, of the pieces that occur in texts; special tokens are none.
 
@@ -140,7 +145,7 @@ def pieces_in(tokenizer: Any, texts: Iterable[str]) -> dict[int, str]:
     """
     found: set[int] = set()
     for text in texts:
-        found.update(tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+        found.update(plain_encoding(tokenizer, text)["input_ids"])
     found -= {*tokenizer.all_special_ids}
     ids = sorted(found - {*language_tokens(tokenizer).values()})
     pieces = tokenizer.convert_ids_to_tokens(ids)

@@ -37,4 +37,5 @@ class ERM(Objective):
             states / states.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(states.dtype).tiny)
             for states in views.layers[self.layer]
         )
-        yield Term("erm", self.weight, (alone - mixed).norm(dim=-1).sum(), SPEECH_POSITIONS)
+        assert views.shares is not None  # where layers are read
+        yield Term("erm", self.weight, (views.shares * (alone - mixed).norm(dim=-1)).sum(), SPEECH_POSITIONS)

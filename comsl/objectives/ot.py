@@ -23,8 +23,8 @@ class OT(Objective):
 
     Moving a speech position to a text position costs 1 - their cosine similarity, and ``position`` times the difference
     of their places in the utterance (0..1). Every position of a sequence has the same share. The distance is the cost
-    of the best plan, averaged over utterances; the plan is worked out without gradient, which then is the exact one of
-    the regularised distance.
+    of the plan that is best with an entropy's bonus, averaged over utterances; the plan is worked out without gradient,
+    which, once the iterations have converged, is that of the regularised distance.
     """
 
     weight: float = 0.3
@@ -40,14 +40,18 @@ class OT(Objective):
 
     def terms(self, views: Views) -> Iterator[Term]:
         speech, text = views.sides
-        cost = costs(speech, text, self.position)
-        plan = transport_plan(cost, speech.spans.inside, text.spans.inside, self.regularisation, int(self.iterations))
-        yield Term("ot", self.weight, (plan * cost).sum(), UTTERANCES)
+        inside = speech.spans.inside, text.spans.inside
+        with torch.autocast(speech.states.device.type, enabled=False):
+            cost = costs(speech, text, self.position)
+            plan = transport_plan(cost, *inside, self.regularisation, int(self.iterations))
+            distance = (plan * cost).sum()
+        yield Term("ot", self.weight, distance, UTTERANCES)
 
 
 def costs(speech: Packed, text: Packed, position: float) -> Tensor:
-    """[B, S, L]: of moving each of S speech positions to each of L text positions."""
-    from_, to = (side.spans.padded(F.normalize(side.states, dim=-1)) for side in (speech, text))
+    """[B, S, L]: of moving each of S speech positions to each of L text positions; in float32 at least."""
+    exact = torch.promote_types(speech.states.dtype, torch.float32)
+    from_, to = (side.spans.padded(F.normalize(side.states.to(exact), dim=-1)) for side in (speech, text))
     places = [
         torch.arange(side.spans.longest, device=from_.device) / (side.spans.lengths[:, None] - 1).clamp_min(1)
         for side in (speech, text)

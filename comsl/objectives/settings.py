@@ -97,12 +97,15 @@ def _build(cls: type[Objective], value: Any) -> Objective:
 
 
 def _check_range(objective: str, key: str, value: float) -> None:
-    upper = 1.0 if key in ("share", "teacher_share", "label_smoothing") else float("inf")
+    where = f"objectives.{objective}.{key}: {value!r} is not"
+    if key == "regularisation" and value <= 0:
+        raise ObjectiveError(f"{where} above 0")
     whole = key in ("layer", "iterations")
+    upper = 1.0 if key in ("share", "teacher_share", "label_smoothing") else float("inf")
     lower = 1 if whole else 0
-    if not lower <= value <= upper or (whole and value != int(value)) or (key == "regularisation" and not value):
+    if not lower <= value <= upper or (whole and value != int(value)):
         bounds = f"between {lower} and {upper}" if upper < float("inf") else f"at least {lower}"
-        raise ObjectiveError(f"objectives.{objective}.{key}: {value!r} is not {bounds}")
+        raise ObjectiveError(f"{where} {bounds}")
 
 
 def _check_key(key: str, known: Iterable[str], what: str) -> None:

@@ -67,7 +67,7 @@ class CTCLoss:
     unaligned: Tensor
     """Labels of utterances that have fewer frames than an alignment needs."""
     unknown: Tensor
-    """Characters of the transcripts that the CTC vocabulary lacks: nobody learns to spell them."""
+    """Symbols of the transcripts that the CTC vocabulary lacks: nobody learns to spell them."""
 
 
 @dataclass
@@ -79,6 +79,9 @@ class Views:
     frozen_match: dict[Pair, Tensor] = field(default_factory=dict)
     layers: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     """layer -> (alone, mixed) states [M, D] at all true speech positions of the batch."""
+    shares: Tensor | None = None
+    """[M]: what each of these positions counts. 1; of pieces that were heard, more, so that an utterance counts what
+    ``counts`` knows of it before it is heard."""
     divergence: dict[Pair, Tensor] = field(default_factory=dict)
     """Of two passes: KL(first || second) + KL(second || first)."""
     unknown: dict[str, Tensor] = field(default_factory=dict)
@@ -145,10 +148,11 @@ def _encode(model: ComSLForConditionalGeneration, batch: Batch, reads: Reads, vi
     if reads.encoded_speech or reads.ctc:
         samples = batch["input_features"] if "input_features" in batch else batch["input_values"]
         frames, frame_lengths = model.encode_speech(samples, batch["attention_mask"])
-        if reads.ctc:
-            views._ctc = _ctc_loss(model, frames, frame_lengths, batch)
+        heard = model.ctc_head(frames) if reads.ctc and model.ctc_head is not None else None
+        if heard is not None:
+            views._ctc = _ctc_loss(heard, frame_lengths, batch)
         if reads.encoded_speech:
-            speech = Packed.of(*model.embed_speech(frames, frame_lengths, batch["source_language_ids"]))
+            speech = Packed.of(*model.embed_speech(frames, frame_lengths, batch["source_language_ids"], heard))
             if reads.layers or reads.transport or Memory.SPEECH in memories:
                 inputs["speech"] = speech
     if reads.encoded_text:
@@ -169,6 +173,9 @@ def _encode(model: ComSLForConditionalGeneration, batch: Batch, reads: Reads, vi
         parts[Memory.MIXED_TEXT] = Spans(where["mixed"].starts, masked.spans.lengths)
         behind = where["mixed"].starts + masked.spans.lengths
         parts[Memory.MIXED_SPEECH] = Spans(behind, speech.spans.lengths)
+    if recorded:
+        known = model.speech_positions(batch["attention_mask"].sum(dim=1))
+        views.shares = torch.repeat_interleave(known / speech.spans.lengths, speech.spans.lengths)
     for layer, hidden in recorded.items():
         alone, mixed = (hidden[parts[memory].index] for memory in (Memory.SPEECH, Memory.MIXED_SPEECH))
         views.layers[layer] = alone, mixed
@@ -299,15 +306,12 @@ def _score(
         views.divergence.update(zip(divergences, found.divergence, strict=True))
 
 
-def _ctc_loss(model: ComSLForConditionalGeneration, frames: Tensor, lengths: Tensor, batch: Batch) -> CTCLoss:
-    if model.ctc_head is None:
-        raise ValueError("the CTC objective needs a model composed with ctc_vocabulary")
-    logits = model.ctc_head(frames)
+def _ctc_loss(logits: Tensor, lengths: Tensor, batch: Batch) -> CTCLoss:
     log_probs = (logits if logits.dtype == torch.float64 else logits.float()).log_softmax(-1)
     labels = batch["ctc_labels"]
     valid = labels != IGNORED_LABEL
     label_lengths = valid.sum(1)
-    # A row without a single known character says nothing about the speech; it must not teach "all blank".
+    # A row without a single known symbol says nothing about the speech; it must not teach "all blank".
     labelled = label_lengths > 0
     repeats = ((labels[:, 1:] == labels[:, :-1]) & valid[:, 1:]).sum(1)
     aligned = lengths >= label_lengths + repeats

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 import yaml
 
@@ -21,7 +21,6 @@ from comsl.errors import UsageError
 from comsl.training.recipe import (
     Tree,
     check_keys,
-    dataclass_in,
     flatten,
     merge,
     parse_overrides,
@@ -85,6 +84,15 @@ class ComposeConfiguration:
     )
     adapter_strides: list[int] = setting([2, 2], "stride of each convolution of the length adapter")
     fixed_duration: float | None = setting(None, "pad every clip to so many seconds (Whisper's regime); null: do not")
+
+    def check_ctc(self) -> None:
+        """Raise ConfigurationError for an adapter and symbols that do not go together."""
+        if self.adapter == "ctc" and self.ctc_units != "pieces":
+            raise ConfigurationError("compose.adapter: ctc reads pieces of text: set compose.ctc_units to pieces")
+        if self.ctc_units == "pieces" and not isinstance(self.ctc_vocabulary, str):
+            raise ConfigurationError(
+                "compose.ctc_vocabulary: pieces are taken from texts; say auto, or name a manifest or a text"
+            )
 
 
 @dataclass
@@ -241,6 +249,8 @@ class TrainConfiguration:
         if self.compose is not None and not (self.compose.speech and self.compose.text):
             missing = "text" if self.compose.speech else "speech"
             raise ConfigurationError(f"compose.{missing}: missing; a model is composed from `speech` and `text`")
+        if self.compose is not None:
+            self.compose.check_ctc()
         if self.lora is not None and self.reinitialize:
             raise ConfigurationError("lora: keeps weights that `reinitialize` makes random; leave one of them out")
         if self.lora is not None and not (self.lora.parts and self.lora.layers):
@@ -312,7 +322,7 @@ class TrainConfiguration:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as YAML holds them."""
-        return _plain(asdict(self))
+        return plain(asdict(self))
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
@@ -371,44 +381,9 @@ def _readable(message: str) -> str:
     return message.replace(". Got value:", ", got")
 
 
-def describe() -> str:
-    """All settings with their defaults, one a line, for --help."""
-    from comsl.objectives.settings import OBJECTIVES  # brings in torch, which reading a recipe does not need
-
-    def lines(kind: type, prefix: str) -> list[str]:
-        found, types = [], get_type_hints(kind)
-        for item in fields(kind):
-            name, text = prefix + item.name, item.metadata.get("help") or _attribute_docs(kind).get(item.name)
-            inner = dataclass_in(types[item.name])
-            if inner is not None:
-                found += lines(inner, name + ".")
-            else:
-                default = item.default_factory() if callable(item.default_factory) else item.default
-                shown = yaml.safe_dump(_plain(default), default_flow_style=True).splitlines()[0]
-                choices = get_args(types[item.name]) if get_origin(types[item.name]) is Literal else ()
-                text = "; ".join(filter(None, [text, " | ".join(choices)]))
-                found.append(f"  --{name} (default: {shown})" + (f"\n      {text}" if text else ""))
-                if name == "objectives":
-                    found += [
-                        line for key, objective in OBJECTIVES.items() for line in lines(objective, f"{name}.{key}.")
-                    ]
-        return found
-
-    return "\n".join(lines(TrainConfiguration, ""))
-
-
-def _attribute_docs(kind: type) -> dict[str, str]:
-    """Name -> the string below it, of the fields of a class; what most objectives have is said here for all."""
-    import docstring_parser
-
-    found = docstring_parser.parse_from_object(kind).params
-    common = {"weight": "of the objective in the loss", "label_smoothing": "of its cross-entropy"}
-    return common | {item.arg_name: " ".join(item.description.split()) for item in found if item.description}
-
-
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return str(value) if isinstance(value, Path) else value

@@ -60,8 +60,7 @@ def stage_data(
 
 
 def text_encoder_limit(model: Any, processor: Any) -> MixedLimit | None:
-    """How long a clip the text encoder has positions for, alone and behind a transcript; None: there is no end of them,
-    or pieces take the positions, which only become known when they are heard, and are as few as a text's.
+    """How long a clip the text encoder has positions for, alone and behind a transcript; None: there is no end of them.
 
     Every convolution between the samples and the text encoder divides lengths by its stride and rounds down, and so
     does the whole of them: each further position is worth the same number of samples.
@@ -78,7 +77,7 @@ def text_encoder_limit(model: Any, processor: Any) -> MixedLimit | None:
             beyond *= 2
         return bisect.bisect_right(range(beyond), positions, key=taken) - 1
 
-    if model.max_positions is None or model.config.adapter == "ctc":
+    if model.max_positions is None:
         return None
     alone = longest(model.max_positions)
     per_token = alone - longest(model.max_positions - 1)
@@ -99,16 +98,14 @@ def ctc_symbols(asked: Sequence[str] | str | None, train: str | Sequence[str] | 
     return [BLANK, *sorted(characters)]
 
 
-def ctc_texts(asked: Sequence[str] | str | None, train: str | Sequence[str] | None) -> list[str]:
+def ctc_texts(asked: str, train: str | Sequence[str] | None) -> list[str]:
     """The texts whose pieces a recipe means to be heard: of a manifest or text, or "auto" (the training data)."""
-    if not isinstance(asked, str):
-        raise UsageError(
-            "compose.ctc_units: pieces: set compose.ctc_vocabulary to auto, or a manifest or text with them"
-        )
     return [text for source in _sources(asked, train) for text in read_texts(source)]
 
 
 def _sources(asked: str, train: str | Sequence[str] | None) -> list[str]:
     if asked != "auto":
         return [asked]
+    if not train:
+        raise UsageError("compose.ctc_vocabulary: auto takes it from data.train, which is missing")
     return [train] if isinstance(train, str) else list(train or [])

@@ -239,7 +239,7 @@ def _compose(
         new_languages=parts.new_languages,
         languages=parts.languages,
         ctc_vocabulary=None if pieces else ctc_symbols(*asked),
-        ctc_texts=ctc_texts(*asked) if pieces else None,
+        ctc_texts=ctc_texts(str(parts.ctc_vocabulary), configuration.data.train) if pieces else None,
         adapter=parts.adapter,
         adapter_strides=parts.adapter_strides,
         fixed_duration=parts.fixed_duration,

@@ -238,7 +238,8 @@ class JointTrainer(CheckpointingMixin, Trainer):
         if self.optimizer is None:
             settings = self.configuration.optimizer
             model = self.model if model is None else model
-            decaying = set(self.get_decay_parameter_names(model))
+            # (What the gate of an adapter starts at, zero, is no weight that grew too large.)
+            decaying = {name for name in self.get_decay_parameter_names(model) if not name.endswith(".gate")}
             named = [(name, item) for name, item in model.named_parameters() if item.requires_grad]
             groups = [
                 {"params": [item for name, item in named if name in decaying], "weight_decay": settings.weight_decay},

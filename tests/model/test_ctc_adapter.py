@@ -10,7 +10,7 @@ import torch
 
 from comsl.errors import UsageError
 from comsl.inference.ctc import greedy_transcript
-from comsl.model import ComSLConfig, CTCAdapter, compose, load_model
+from comsl.model import ComposeError, ComSLConfig, CTCAdapter, compose, load_model
 from comsl.model.coverage import Texts
 from comsl.model.trim import trim
 from tests import tiny
@@ -65,7 +65,32 @@ def test_doubts_are_averaged_by_probability() -> None:
     """Two frames of one piece: (0.5 | 0.3, 0.2, 0) is a blank whose rest counts, (0.2 | 0.6, 0, 0.2) begins it."""
     probabilities = torch.tensor([[0.2, 0.6, 1e-300, 0.2], [0.5, 0.3, 0.2, 1e-300]], dtype=torch.float64)
     expected = (0.9 * PIECES[0] + 0.2 * PIECES[1] + 0.2 * PIECES[2]) / 1.3
-    torch.testing.assert_close(heard(adapter(), probabilities.log())[0], expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(heard(adapter(), probabilities.log())[0], expected)
+
+
+def test_a_blank_of_any_certainty_leaves_the_pieces_comparable() -> None:
+    """In the lowest precision that a decoder has, too."""
+    logits = torch.tensor([[40.0, 1.0, 0.0, 0.0]])
+    vectors, _ = adapter().half()(
+        torch.randn(1, 1, 6).half(), torch.tensor([1]), logits[None].half(), PIECES.half(), END.half()
+    )
+    expected = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64).softmax(0) @ PIECES
+    torch.testing.assert_close(vectors[0, 0].double(), expected, atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_mixed_precision_has_finite_gradients(dtype: torch.dtype) -> None:
+    made = adapter(gate=0.5).float()
+    hidden = torch.randn(2, 20, 6, requires_grad=True)
+    logits = (10 * torch.randn(2, 20, 4)).requires_grad_()
+    pieces = PIECES.float().requires_grad_()
+    with torch.autocast("cpu", dtype=dtype):
+        vectors, _ = made(hidden, torch.tensor([20, 9]), logits.to(dtype), pieces, END.float())
+    vectors.float().square().sum().backward()
+    for tensor in (hidden, logits, pieces):
+        assert tensor.grad is not None
+        assert tensor.grad.isfinite().all()
+        assert tensor.grad.any()
 
 
 def test_how_it_sounded_is_added_behind_the_gate() -> None:
@@ -151,6 +176,8 @@ def test_a_speech_stage_lends_its_head(composite: tuple[Any, Any], tmp_path: Pat
     assert torch.equal(again.ctc_head.weight, composite[0].ctc_head.weight)
     other, _ = compose(tmp_path / "model", parts / "text", {"cy": "en"}, ctc_texts=["bonjour"], seed=5)
     assert len(other.ctc_head.weight) < len(again.ctc_head.weight)
+    with pytest.raises(ComposeError, match=r"its CTC head hears \d+ pieces, and \d+ were asked for"):
+        compose(tmp_path / "model", parts / "text", {"cy": "en"}, ctc_texts=["bonjour"], adapter="ctc")
 
 
 def test_trimming_keeps_what_is_heard(composite: tuple[Any, Any], tmp_path: Path) -> None:

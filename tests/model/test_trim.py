@@ -22,8 +22,8 @@ from comsl.inference.translate import Translator
 from comsl.model import MissingLanguage, compose, load_model
 from comsl.model.coverage import Texts
 from comsl.model.pieces import merge_needs, pieces_of, script, unigram_needs
-from comsl.model.processing import plain_encoding
 from comsl.model.trim import Selection, trim
+from comsl.model.vocabulary import plain_encoding
 from comsl.training.teacher import check_teacher_vocabulary
 from tests import tiny
 

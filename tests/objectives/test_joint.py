@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 from transformers import MBartConfig, WhisperConfig
 
@@ -16,6 +17,7 @@ from comsl.model import products
 from comsl.model.configuration import ComSLConfig
 from comsl.model.modeling import ComSLForConditionalGeneration
 from comsl.objectives import OBJECTIVES, JointModel, ObjectiveError, ObjectiveSet, frozen, vocabulary
+from comsl.objectives.views import compute_views
 
 REFERENCE = Path(__file__).parent / "parity"
 ALL = {
@@ -131,6 +133,18 @@ def test_terms_are_the_same_alone_in_a_batch_and_with_other_padding(ctc_tokens):
         torch.testing.assert_close(value, sum(a.terms[name][0] for a in alone), rtol=1e-9, atol=1e-9)
         torch.testing.assert_close(value, padded.terms[name][0], rtol=1e-9, atol=1e-9)
         assert count == sum(a.terms[name][1] for a in alone)
+
+
+def test_erm_is_a_mean_over_what_was_heard():
+    """However few pieces an utterance comes to, each counts what its frames would."""
+    joint = joint_model({"erm": {"layer": 2}}, ctc_tokens=PIECES)
+    batch = collate(UTTERANCES[:1])
+    with torch.no_grad():
+        views = compute_views(joint.model, batch, joint.objectives.reads)
+        value, count = joint(batch).terms["erm"]
+    alone, mixed = (F.normalize(states, dim=-1) for states in views.layers[2])
+    assert len(alone) < count
+    torch.testing.assert_close(value / count, (alone - mixed).norm(dim=-1).mean())
 
 
 def test_loss_divided_by_global_counts_adds_up_over_parts_of_the_batch():

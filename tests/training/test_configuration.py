@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from comsl.errors import UsageError
-from comsl.training.configuration import TrainConfiguration, configuration_from, describe, load_configuration
+from comsl.training.configuration import TrainConfiguration, configuration_from, load_configuration
+from comsl.training.settings_help import describe
 
 RECIPE = """
 seed: 3
@@ -106,6 +107,8 @@ def test_the_saved_configuration_is_the_configuration(recipe: Path) -> None:
         (["--model", "m"], "either `model` .* or `compose`"),
         (["--compose", "null"], "either `model` .* or `compose`"),
         (["--compose.text", "null"], "compose.text: missing"),
+        (["--compose.adapter", "ctc"], "compose.adapter: ctc reads pieces of text: set compose.ctc_units to pieces"),
+        (["--compose.ctc_units", "pieces"], "compose.ctc_vocabulary: pieces are taken from texts; say auto"),
         (["--objectives", "{st: null}"], "objectives: none is switched on"),
         (["--data.train", "null"], "data.train: missing"),
         (["--output_dir", ""], "output_dir: missing"),

@@ -28,11 +28,11 @@ from comsl.data.corpora.common_voice import (
     stamp,
     unpack,
 )
-from comsl.data.corpora.common_voice import check_root as common_voice_root
+from comsl.data.corpora.common_voice import check_root as check_common_voice
 from comsl.data.corpora.covost2.page import losses, write_audit
 from comsl.data.corpora.covost2.published import RELEASE, SPLITS
 from comsl.data.corpora.covost2.splits import DIRECTIONS, SPLIT_OF_MARK, Joined, Translations, find_translations, join
-from comsl.data.corpora.covost2.splits import check_root as covost_root
+from comsl.data.corpora.covost2.splits import check_root as check_covost
 from comsl.data.errors import CorpusError
 from comsl.data.jsonl import jsonl_line
 from comsl.errors import ComSLError, UsageError
@@ -102,8 +102,8 @@ def prepare(
     """
     pairs = _pairs(languages, direction)
     job = Job(Path(covost), Path(common_voice), Path(out), limits or Limits(), workers or processors())
-    common_voice_root(job.common_voice)
-    covost_root(job.covost)
+    check_common_voice(job.common_voice)
+    check_covost(job.covost)
     if no_others:
         _refuse_others(job.out, pairs, direction)
     job.out.mkdir(parents=True, exist_ok=True)
