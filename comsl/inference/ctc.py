@@ -33,7 +33,7 @@ def greedy_transcript(log_probs: Tensor, symbols: Sequence[str]) -> Hypothesis:
 def ctc_scores(log_probs: Tensor, texts: Sequence[str], processor: Any) -> list[float]:
     """Log-probability of each text summed over all its alignments; -inf for one that the frames are too few for.
 
-    Characters that the head has no symbol for are left out of the text, as in training.
+    Characters, or pieces, that the head has no symbol for are left out of the text, as in training.
 
     Args:
         log_probs: [F, C].

@@ -29,9 +29,11 @@ class OT(Objective):
 
     weight: float = 0.3
     position: float = 1.0
+    """What moving from one end of an utterance to the other costs beside the dissimilarity (0..2)."""
     regularisation: float = 0.05
     """Entropy's weight against the cost: the smaller, the sharper the plan, and the more iterations it wants."""
     iterations: int = 30
+    """Of Sinkhorn's algorithm."""
 
     name = "ot"
 
