@@ -1,0 +1,44 @@
+"""recipes/mboshi in a reduced form: every step by `comsl run`, on a made-up corpus in Mboshi's layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from comsl import cli
+from tests.data.audio_files import tone, write_sound
+
+REPOSITORY = Path(__file__).parents[2]
+WORDS = [("bísí lémi", "un mot"), ("wa áyεí", "il est venu"), ("moro apɛrɛ", "l'homme prit le livre")]
+
+
+@pytest.mark.slow
+def test_from_the_corpus_to_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for part, count in (("train", 124), ("dev", 4)):
+        folder = tmp_path / "corpus" / "full_corpus_newsplit" / part
+        folder.mkdir(parents=True)
+        for number in range(count):
+            pairs = [WORDS[number % 3], WORDS[number // 3 % 3]]
+            said, meant = (" ".join(words) for words in zip(*pairs, strict=True))
+            write_sound(folder / f"anna_{number:03d}.wav", tone(1.2))
+            (folder / f"anna_{number:03d}.mb").write_text(f"{said}\n", encoding="utf-8")
+            (folder / f"anna_{number:03d}.fr").write_text(f"{meant} {number}, {part}\n", encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    monkeypatch.chdir(REPOSITORY)
+    steps = {
+        "text_steps": 2,
+        "speech_steps": 2,
+        "pieces_steps": 2,
+        "joint_steps": 2,
+        "warmup": 1,
+        "vocabulary": 44,
+        "beam": 2,
+        "mbr": 2,
+    }
+    given = {"corpus": tmp_path / "corpus", "out": tmp_path / "out", "page": tmp_path / "page.md", "seeds": "[1]"}
+    settings = [word for name, value in {**given, **steps}.items() for word in ("--set", f"{name}={value}")]
+    assert cli.main(["run", "recipes/mboshi", *settings]) == 0
+    page = (tmp_path / "page.md").read_text(encoding="utf-8")
+    for row in ("direct", "cascade", "mixed", "pooled", "text only", "look-up"):
+        assert row in page
