@@ -90,7 +90,9 @@ class FakeModel(nn.Module):
         assert not self.text_model.training
         return self.front(speech.transpose(1, 2))[:, ::8] * 4, attention_mask[:, ::8].sum(1)
 
-    def embed_speech(self, hidden: Tensor, lengths: Tensor, source_language_ids: Tensor) -> tuple[Tensor, Tensor]:
+    def embed_speech(
+        self, hidden: Tensor, lengths: Tensor, source_language_ids: Tensor, heard: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         frames = torch.cat([self.embed_text(source_language_ids)[:, None], hidden], 1)
         return frames, (torch.arange(frames.shape[1])[None] <= lengths[:, None]).long()
 
