@@ -5,8 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from comsl.commands.common import Command, check_folder, complain, positive
+
+if TYPE_CHECKING:
+    from comsl.data.corpora.audit import Limits
 
 
 def add_prepare(command: Command) -> None:
@@ -127,8 +131,13 @@ def _prepare_mboshi(arguments: argparse.Namespace) -> int:
     return 1 if dropped else 0
 
 
-def _prepare_covost2(arguments: argparse.Namespace) -> int:
+def _limits(arguments: argparse.Namespace) -> Limits:
     from comsl.data.corpora.audit import Limits
+
+    return Limits(arguments.min_duration, arguments.max_duration, arguments.outlier_score)
+
+
+def _prepare_covost2(arguments: argparse.Namespace) -> int:
     from comsl.data.corpora.covost2.prepare import prepare
 
     check_folder(arguments.out)
@@ -138,7 +147,7 @@ def _prepare_covost2(arguments: argparse.Namespace) -> int:
         arguments.out,
         arguments.languages,
         arguments.direction,
-        Limits(arguments.min_duration, arguments.max_duration, arguments.outlier_score),
+        _limits(arguments),
         arguments.workers,
         arguments.partial,
         arguments.no_others,
@@ -154,7 +163,6 @@ def _prepare_covost2(arguments: argparse.Namespace) -> int:
 
 
 def _prepare_dataset(arguments: argparse.Namespace) -> int:
-    from comsl.data.corpora.audit import Limits
     from comsl.data.corpora.hub import Columns, Location, prepare
 
     columns = Columns.parse(arguments.columns, arguments.source_language, arguments.target_language)
@@ -163,7 +171,7 @@ def _prepare_dataset(arguments: argparse.Namespace) -> int:
         Location(arguments.name, arguments.config, arguments.split, arguments.revision),
         columns,
         arguments.out,
-        Limits(arguments.min_duration, arguments.max_duration, arguments.outlier_score),
+        _limits(arguments),
         arguments.workers,
     )
     for name in audit["manifests"].values():
