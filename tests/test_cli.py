@@ -405,6 +405,8 @@ def test_compose_translate_and_evaluate(tmp_path: Path, capsys: pytest.CaptureFi
         assert cli.main([str(word) for word in [*words, *other]]) == 0
         weights.append((tmp_path / name / "model.safetensors").read_bytes())
     assert (model / "model.safetensors").read_bytes() == weights[0] != weights[1]
+    assert cli.main([str(word) for word in [*words, "--out", model]]) == 2, "it would replace the model"
+    assert (model / "model.safetensors").read_bytes() == weights[0]
     capsys.readouterr()
     assert json.loads((model / "config.json").read_text())["ctc_vocabulary"] == ["<blank>", " ", "a", "b", "c"]
 

@@ -74,6 +74,8 @@ def compose(arguments: argparse.Namespace) -> int:
     symbols = character_vocabulary(arguments.ctc_characters) if arguments.ctc_characters else None
     texts = read_texts(arguments.ctc_pieces) if arguments.ctc_pieces else None
     check_folder(arguments.out)
+    if (arguments.out / "config.json").exists():
+        raise UsageError(f"--out {arguments.out}: holds a model already; name another directory, or remove it")
     say(f"loading {arguments.speech} and {arguments.text}")
     hide_library_bars()
     model, _ = compose(

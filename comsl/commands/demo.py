@@ -12,7 +12,7 @@ from comsl.demo import PARTS
 def add_demo(command: Command) -> None:
     parser = command(
         "demo",
-        "show the whole path on a small world: build, compose, train, compare, translate (some minutes on 2 cores)",
+        "show the whole path on a small world: build, compose, train, compare, translate (about 11 minutes on 2 cores)",
         "comsl demo --out demo-out",
         "comsl demo --pretrain speech --out my-parts",
         "comsl demo --covost data/miniature",

@@ -26,6 +26,7 @@ from comsl.data.manifest import load_manifest
 from comsl.errors import ComSLError
 from comsl.evaluation.evaluate import evaluate
 from comsl.evaluation.records import REPORT
+from comsl.evaluation.report import show
 from comsl.evaluation.significance import compare
 from comsl.inference.inputs import FileError
 from comsl.inference.translate import Translator
@@ -119,7 +120,7 @@ def run_demo(
     done("evaluate")
     summary = {"bleu": _bleu(results), "world": world.facts, "seconds": seconds}
     _table(screen, summary)
-    screen.print(compare(out / "eval" / "st", out / "eval" / "comsl").render())
+    show(compare(out / "eval" / "st", out / "eval" / "comsl").render())
 
     screen.rule("5. A clip")
     _translate_one(screen, out / "runs" / "comsl", world)

@@ -181,7 +181,7 @@ def _check_head(speech: str | Path, vocabulary: Sequence[str]) -> None:
     if isinstance(config, ComSLConfig) and config.ctc_tokens:
         raise ComposeError(
             f"{speech}: its CTC head hears {len(config.ctc_tokens)} pieces, and {len(vocabulary) - 1} were asked for, "
-            "not the same; take them from the texts that it was trained on"
+            "not the same; compose with the text part, and take them from the texts, that it was trained with"
         )
 
 

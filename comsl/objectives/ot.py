@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 @dataclass
 class OT(Objective):
-    """Entropic optimal transport (Cuturi, 2013) between the two sequences, as Le et al. (2023) pull speech and text
-    together: what speech at its positions says should be found in the transcript, in the same order.
+    """Entropic optimal transport (Cuturi, 2013) between the two sequences, as "CTC meets optimal transport" (Le et al.,
+    ICML 2023) pulls speech and text together: what is said at its positions should be found in the transcript, in the
+    same order.
 
     Moving a speech position to a text position costs 1 - their cosine similarity, and ``position`` times the difference
     of their places in the utterance (0..1). Every position of a sequence has the same share. The distance is the cost
