@@ -170,13 +170,15 @@ except KeyboardInterrupt:
 
 
 def start(folder: Path, in_the_background: bool = False) -> subprocess.Popen[bytes]:
-    """In the background, as a shell starts it with ``&``, interrupts are ignored."""
+    """In the background, as a shell starts it with ``&``, interrupts are ignored; here they are, or are not, however
+    the tests themselves were started."""
+    interrupt = signal.SIG_IGN if in_the_background else signal.SIG_DFL
     (folder / "step.py").write_text(LONG)
     return subprocess.Popen(
         [sys.executable, "-c", WORKFLOW],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        preexec_fn=(lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) if in_the_background else None,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, interrupt),
     )
 
 
