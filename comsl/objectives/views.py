@@ -148,8 +148,11 @@ def _encode(model: ComSLForConditionalGeneration, batch: Batch, reads: Reads, vi
     if reads.encoded_speech or reads.ctc:
         samples = batch["input_features"] if "input_features" in batch else batch["input_values"]
         frames, frame_lengths = model.encode_speech(samples, batch["attention_mask"])
-        heard = model.ctc_head(frames) if reads.ctc and model.ctc_head is not None else None
-        if heard is not None:
+        heard = None
+        if reads.ctc:
+            if model.ctc_head is None:
+                raise ValueError("the CTC objective needs a model composed with ctc_vocabulary")
+            heard = model.ctc_head(frames)
             views._ctc = _ctc_loss(heard, frame_lengths, batch)
         if reads.encoded_speech:
             speech = Packed.of(*model.embed_speech(frames, frame_lengths, batch["source_language_ids"], heard))

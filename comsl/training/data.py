@@ -108,4 +108,4 @@ def _sources(asked: str, train: str | Sequence[str] | None) -> list[str]:
         return [asked]
     if not train:
         raise UsageError("compose.ctc_vocabulary: auto takes it from data.train, which is missing")
-    return [train] if isinstance(train, str) else list(train or [])
+    return [train] if isinstance(train, str) else list(train)
