@@ -34,6 +34,14 @@ def add_prepare(command: Command) -> None:
 
     mboshi = corpus("mboshi", "Mboshi speech, French translations (4.4 hours)")
     mboshi.add_argument("--root", required=True, type=Path, metavar="DIR", help="where the corpus lies")
+    mboshi.add_argument(
+        "--folds",
+        type=int,
+        default=0,
+        metavar="N",
+        help="also fold-1 to fold-N, for cross-validation in the corpus's train part; the same French is never in training "
+        "and test of a fold (default none)",
+    )
     _add_covost2(corpus("covost2", "CoVoST 2 over Common Voice: 21 languages into English, English into 15"))
     _add_dataset(corpus("dataset", "any data set of the datasets library, on the hub or on disk, by a column mapping"))
     _add_multi30k_speech(
@@ -124,7 +132,7 @@ def prepare(arguments: argparse.Namespace) -> int:
 def _prepare_mboshi(arguments: argparse.Namespace) -> int:
     from comsl.data.corpora import mboshi
 
-    summary = mboshi.prepare(arguments.root, arguments.out)
+    summary = mboshi.prepare(arguments.root, arguments.out, arguments.folds)
     dropped = sum(map(len, summary.dropped.values()))
     if dropped:
         complain(f"{dropped} utterances were left out; {arguments.out / 'prepare.json'} says why, one by one")

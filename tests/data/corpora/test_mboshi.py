@@ -116,3 +116,31 @@ def test_wrong_roots(root: Path, tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"104 usable training and 0 dev .*first dev/bert_2016_0: no \.fr file"):
         prepare(root, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_folds_share_no_french(root: Path, tmp_path: Path) -> None:
+    corpus = root / "full_corpus_newsplit"
+    for number in range(156):
+        utterance(corpus / "train", f"zoe_2015_{number:03d}", french=f"l'AUTRE numéro {number % 130}.")
+    summary = prepare(root, tmp_path / "out", folds=3)
+    tests: list[str] = []
+    for number in range(1, 4):
+        parts = {
+            name: load_manifest(tmp_path / "out" / f"fold-{number}" / f"{name}.jsonl")
+            for name in ("train", "validation", "test")
+        }
+        numbers = {name: {text.rstrip(".").rsplit(" ")[-1] for text in part["translation"]} for name, part in parts.items()}
+        assert not numbers["test"] & (numbers["train"] | numbers["validation"])
+        assert len(parts["validation"]) == 100
+        assert sum(map(len, parts.values())) == 260
+        assert Path(parts["test"][0]["audio"]).is_file()
+        assert summary.rows[f"fold-{number}/test"] == len(parts["test"])
+        tests += parts["test"]["id"][:]
+    assert sorted(tests) == sorted(path.stem for path in (corpus / "train").glob("*.wav"))
+    assert summary.rows["train"] == 160  # as without folds
+
+
+@pytest.mark.parametrize(("folds", "words"), [(1, "at least 2 folds"), (30, "too few for 30 folds")])
+def test_folds_that_cannot_be(root: Path, tmp_path: Path, folds: int, words: str) -> None:
+    with pytest.raises(CorpusError, match=words):
+        prepare(root, tmp_path / "out", folds=folds)
