@@ -39,8 +39,8 @@ def add_prepare(command: Command) -> None:
         type=int,
         default=0,
         metavar="N",
-        help="also fold-1 to fold-N, for cross-validation in the corpus's train part; the same French is never in training "
-        "and test of a fold (default none)",
+        help="also fold-1 to fold-N, for cross-validation in the corpus's train part; the same French is never in "
+        "training and test of a fold (default none)",
     )
     _add_covost2(corpus("covost2", "CoVoST 2 over Common Voice: 21 languages into English, English into 15"))
     _add_dataset(corpus("dataset", "any data set of the datasets library, on the hub or on disk, by a column mapping"))

@@ -44,6 +44,10 @@ class Collator:
         ``ctc_labels`` [B, C]: all -100 for a row without a character that the vocabulary has; ``ctc_unknown`` [B]:
         characters of each row that it lacks.
 
+    words
+        ``transcript_words`` [B, S] and ``ctc_words`` [B, C]: which word of the transcript (0, 1, ...) each of
+        ``transcript_ids`` and ``ctc_labels`` belongs to; -1 for language, end and padding.
+
     A text with more tokens than the processor's ``max_positions`` is an error that names its row.
 
     Args:
@@ -75,6 +79,10 @@ class Collator:
             # One place at least: no row of the batch may have a label.
             batch["ctc_labels"] = self._pad([ids or [IGNORED_LABEL] for ids, _ in rows], IGNORED_LABEL)
             batch["ctc_unknown"] = torch.tensor([unknown for _, unknown in rows], dtype=torch.long)
+        if "words" in self.fields:
+            words = self._each(examples, "transcript", lambda row: self.processor.word_numbers(row.transcript))
+            batch["transcript_words"] = self._pad([[-1, *tokens, -1] for tokens, _ in words], -1)
+            batch["ctc_words"] = self._pad([symbols or [-1] for _, symbols in words], -1)
         return batch
 
     def _each(self, examples: Sequence[Example], column: str, make: Callable[[Example], Any]) -> list[Any]:

@@ -33,6 +33,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "masked_transcript": ("transcript",),
     "translation": ("translation", "target_language"),
     "ctc": ("transcript",),
+    "words": ("transcript",),
 }
 """Field of a batch -> columns of the manifest that it is made of."""
 

@@ -5,6 +5,7 @@ Shapes: N samples at 16 kHz, T feature frames, B clips.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -19,6 +20,9 @@ from comsl.errors import UsageError
 
 from .extraction import ComSLFeatureExtractor, Features
 from .vocabulary import find_language, plain_encoding
+
+SPACE = "▁"
+"""What a token begins with that a word begins with, in SentencePiece's way."""
 
 
 class ComSLProcessor(ProcessorMixin):
@@ -135,24 +139,45 @@ class ComSLProcessor(ProcessorMixin):
         Pieces are those that the text model reads. Characters go longest symbol first and are compared as
         ``comsl.data.characters`` collects them: composed and lower-cased.
         """
+        spelled = self._spell(text)
+        return [symbol for symbol, _ in spelled if symbol is not None], sum(symbol is None for symbol, _ in spelled)
+
+    def word_numbers(self, text: str) -> tuple[list[int], list[int]]:
+        """Which word (0, 1, ...) each of ``token_ids`` and each of ``ctc_ids`` belongs to.
+
+        A space belongs to the word behind it. The two need not agree on how many words there are: a token may be
+        nothing but a space, a word may have no symbol.
+        """
+        symbols = [word for symbol, word in self._spell(text) if symbol is not None]
+        return self._token_words(self.token_ids(text)), symbols
+
+    def _token_words(self, tokens: Sequence[int]) -> list[int]:
+        names = self.tokenizer.convert_ids_to_tokens(list(tokens))
+        starts = [place > 0 and name.startswith(SPACE) for place, name in enumerate(names)]
+        return list(itertools.accumulate(starts, initial=0))[1:]
+
+    def _spell(self, text: str) -> list[tuple[int | None, int]]:
+        """The CTC symbols of a text, None for what has none, each with the number of its word."""
         if not self._symbols:
             raise UsageError("the model has no CTC vocabulary; compose it with ctc_vocabulary")
         if self.ctc_tokens is not None:
-            numbers = [self._symbol_of_token.get(token) for token in self.token_ids(text)]
-            return [number for number in numbers if number is not None], numbers.count(None)
+            tokens = self.token_ids(text)
+            symbols = [self._symbol_of_token.get(token) for token in tokens]
+            return list(zip(symbols, self._token_words(tokens), strict=True))
         text = normalize_characters(text)
         longest = max(map(len, self._symbols))
-        ids, unknown, start = [], 0, 0
+        spelled: list[tuple[int | None, int]] = []
+        start = word = 0
         while start < len(text):
             for size in range(min(longest, len(text) - start), 0, -1):
                 symbol = self._symbols.get(text[start : start + size])
                 if symbol is not None:
-                    ids.append(symbol)
                     break
-            else:
-                unknown += text[start] != " "
+            word += start > 0 and text[start] == " "
+            if symbol is not None or text[start] != " ":
+                spelled.append((symbol, word))
             start += size
-        return ids, unknown
+        return spelled
 
     def decode(self, ids: Iterable[int] | Tensor, **kwargs: Any) -> str:
         """Text of token ids; special and language tokens, padding and -100 are left out."""

@@ -63,6 +63,7 @@ Pair = tuple[Memory, Target]
 SPEECH_POSITIONS = "speech_positions"
 CTC_LABELS = "ctc_labels"
 UTTERANCES = "utterances"
+WORDS = "words"
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,8 @@ class Reads:
     """Pairs whose distributions under two draws of dropout are compared."""
     transport: bool = False
     """The text encoder's output of the speech and of its transcript."""
+    words: bool = False
+    """The words of the transcripts, spoken and written, as the text encoder is given them."""
 
     @property
     def pairs(self) -> frozenset[Pair]:
@@ -101,8 +104,8 @@ class Reads:
 
     @property
     def encoded_speech(self) -> bool:
-        """Whether speech goes through adapter and text encoder (CTC reads it before)."""
-        return self.mixed or self.transport or any(memory is Memory.SPEECH for memory, _ in self.pairs)
+        """Whether speech goes through the adapter (CTC reads it before)."""
+        return self.mixed or self.transport or self.words or any(memory is Memory.SPEECH for memory, _ in self.pairs)
 
     @property
     def encoded_text(self) -> bool:
@@ -121,6 +124,7 @@ class Reads:
             ctc=self.ctc or other.ctc,
             divergences=self.divergences | other.divergences,
             transport=self.transport or other.transport,
+            words=self.words or other.words,
         )
 
 

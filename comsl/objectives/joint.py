@@ -60,6 +60,11 @@ class JointModel(nn.Module):
             _check_teacher(model, teacher)
         if objectives.reads.ctc and model.ctc_head is None:
             raise ObjectiveError("objectives.ctc needs a model with a CTC head: compose it with ctc_vocabulary")
+        if objectives.reads.words and model.config.adapter == "ctc":
+            raise ObjectiveError(
+                "objectives.contrast: the adapter ctc makes the text model's own embeddings of the speech, there is "
+                "nothing to draw together; leave contrast out, or compose with the adapter convolution"
+            )
         layers = model.config.text_config.encoder_layers
         for layer in objectives.reads.layers:
             if layer > layers:

@@ -10,6 +10,7 @@ from typing import Any
 from comsl.errors import nearest
 from comsl.objectives.asr import ASR
 from comsl.objectives.base import Objective, ObjectiveError, Reads, Target, Term
+from comsl.objectives.contrast import Contrast
 from comsl.objectives.ctc import CTC
 from comsl.objectives.ddm import DDM
 from comsl.objectives.erm import ERM
@@ -21,7 +22,9 @@ from comsl.objectives.st import ST
 from comsl.objectives.stm import STM
 from comsl.objectives.views import Views
 
-OBJECTIVES: dict[str, type[Objective]] = {cls.name: cls for cls in (ASR, ST, MT, DDM, MTP, STM, ERM, CTC, OT, RDrop)}
+OBJECTIVES: dict[str, type[Objective]] = {
+    cls.name: cls for cls in (ASR, ST, MT, DDM, MTP, STM, ERM, CTC, OT, Contrast, RDrop)
+}
 
 
 class ObjectiveSet:
@@ -64,10 +67,11 @@ class ObjectiveSet:
         transcribed = bool(targets & {Target.TRANSCRIPT, Target.MASKED_TOKENS})
         wanted = {
             "speech": reads.encoded_speech or reads.ctc,
-            "transcript": reads.mixed or reads.encoded_text or transcribed,
+            "transcript": reads.mixed or reads.encoded_text or reads.words or transcribed,
             "masked_transcript": reads.mixed,
             "translation": Target.TRANSLATION in targets,
             "ctc": reads.ctc,
+            "words": reads.words,
         }
         return frozenset(name for name, is_wanted in wanted.items() if is_wanted)
 
@@ -98,7 +102,7 @@ def _build(cls: type[Objective], value: Any) -> Objective:
 
 def _check_range(objective: str, key: str, value: float) -> None:
     where = f"objectives.{objective}.{key}: {value!r} is not"
-    if key == "regularisation" and value <= 0:
+    if key in ("regularisation", "temperature") and value <= 0:
         raise ObjectiveError(f"{where} above 0")
     whole = key in ("layer", "iterations")
     upper = 1.0 if key in ("share", "teacher_share", "label_smoothing") else float("inf")

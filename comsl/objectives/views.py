@@ -21,7 +21,8 @@ from torch.nn import functional as F
 from comsl.data.constants import IGNORED_LABEL
 from comsl.errors import ComSLError
 from comsl.model.packing import Spans, run_decoder, run_encoder
-from comsl.objectives.base import CTC_LABELS, SPEECH_POSITIONS, UTTERANCES, Memory, Pair, Reads, Target
+from comsl.objectives.alignment import ctc_log_probs
+from comsl.objectives.base import CTC_LABELS, SPEECH_POSITIONS, UTTERANCES, WORDS, Memory, Pair, Reads, Target
 from comsl.objectives.frozen import (
     TEACHER_TOKENS,
     FrozenDistribution,
@@ -30,6 +31,7 @@ from comsl.objectives.frozen import (
     live_distribution,
 )
 from comsl.objectives.vocabulary import VocabularyLosses, deliver_last, vocabulary_losses
+from comsl.objectives.words import Words, cut_words, word_counts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -88,6 +90,7 @@ class Views:
     """Transcript, translation -> how many of their tokens stand for something that the vocabulary lacks."""
     _ctc: CTCLoss | None = None
     _sides: tuple[Packed, Packed] | None = None
+    _words: Words | None = None
 
     @property
     def sides(self) -> tuple[Packed, Packed]:
@@ -95,6 +98,12 @@ class Views:
         if self._sides is None:
             raise RuntimeError("nothing declared that it reads both sides")
         return self._sides
+
+    @property
+    def words(self) -> Words:
+        if self._words is None:
+            raise RuntimeError("nothing declared that it reads words")
+        return self._words
 
     @property
     def ctc(self) -> CTCLoss:
@@ -112,6 +121,8 @@ def counts(batch: Batch, model: ComSLForConditionalGeneration) -> dict[str, Tens
     }
     rows = next(iter(batch.values()))
     result[UTTERANCES] = torch.tensor(len(rows), device=rows.device)
+    if "transcript_words" in batch:
+        result[WORDS] = word_counts(batch).sum()
     if "attention_mask" in batch:
         result[SPEECH_POSITIONS] = model.speech_positions(batch["attention_mask"].sum(dim=1)).sum()
     return result
@@ -155,7 +166,11 @@ def _encode(model: ComSLForConditionalGeneration, batch: Batch, reads: Reads, vi
             heard = model.ctc_head(frames)
             views._ctc = _ctc_loss(heard, frame_lengths, batch)
         if reads.encoded_speech:
-            speech = Packed.of(*model.embed_speech(frames, frame_lengths, batch["source_language_ids"], heard))
+            embeds, mask = model.embed_speech(frames, frame_lengths, batch["source_language_ids"], heard)
+            speech = Packed.of(embeds, mask)
+            if reads.words:
+                assert heard is not None  # words go with CTC
+                views._words = cut_words(model, batch, heard, frame_lengths, embeds)
             if reads.layers or reads.transport or Memory.SPEECH in memories:
                 inputs["speech"] = speech
     if reads.encoded_text:
@@ -310,7 +325,7 @@ def _score(
 
 
 def _ctc_loss(logits: Tensor, lengths: Tensor, batch: Batch) -> CTCLoss:
-    log_probs = (logits if logits.dtype == torch.float64 else logits.float()).log_softmax(-1)
+    log_probs = ctc_log_probs(logits)
     labels = batch["ctc_labels"]
     valid = labels != IGNORED_LABEL
     label_lengths = valid.sum(1)

@@ -113,6 +113,27 @@ def test_ctc_spells_every_text_that_its_vocabulary_was_made_of(whisper: Path, mb
     assert capitals.ctc_ids("aB b") == ([1, 2, 2], 0)
 
 
+def test_words_of_tokens_and_symbols(processor: ComSLProcessor) -> None:
+    text = "Bach  y\u0302 x ab"
+    tokens, symbols = processor.word_numbers(text)
+    names = processor.tokenizer.convert_ids_to_tokens(processor.token_ids(text))
+    spelled = ["".join(name for name, word in zip(names, tokens, strict=True) if word == number) for number in range(4)]
+    assert spelled == ["▁<unk>ach", "▁ŷ", "▁<unk>", "▁ab"]
+    # b a ch, a space and the y with its accent, a space (x has no symbol), a space and ab
+    assert list(zip(processor.ctc_ids(text)[0], symbols, strict=True)) == [
+        *[(3, 0), (2, 0), (10, 0)], *[(1, 1), (11, 1)], (1, 2), *[(1, 3), (2, 3), (3, 3)],
+    ]  # fmt: skip
+    assert processor.word_numbers("") == ([], [])
+
+
+def test_words_of_pieces(whisper: Path, mbart: Path) -> None:
+    text = "le vieil homme"
+    processor = compose(whisper, mbart, ctc_texts=[text])[1]
+    tokens, symbols = processor.word_numbers(text)
+    assert tokens == symbols
+    assert sorted(set(tokens)) == [0, 1, 2]
+
+
 def test_ctc_ids_without_a_vocabulary(whisper: Path, mbart: Path) -> None:
     with pytest.raises(UsageError, match="ctc_vocabulary"):
         compose(whisper, mbart)[1].ctc_ids("a")

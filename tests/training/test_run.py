@@ -203,7 +203,7 @@ def test_asr_stage_with_ctc(world: Path, tmp_path: Path) -> None:
     settings = stage(
         world,
         tmp_path,
-        objectives={"asr": {"weight": 1.0}, "ctc": {"weight": 0.3}},
+        objectives={"asr": {"weight": 1.0}, "ctc": {"weight": 0.3}, "contrast": {"weight": 0.1}},
         compose__ctc_vocabulary="auto",
         compose__adapter_strides=[2, 2],
         training__max_steps=3,
@@ -214,7 +214,10 @@ def test_asr_stage_with_ctc(world: Path, tmp_path: Path) -> None:
     assert model.ctc_head is not None
     assert processor.ctc_vocabulary[0] == "<blank>"
     assert " " in processor.ctc_vocabulary
-    assert "ctc" in logged(tmp_path)[0]
+    first = logged(tmp_path)[0]
+    assert "ctc" in first
+    assert first["contrast"] > 0
+    assert first["contrast_unaligned"] == 0
 
 
 def test_from_scratch(world: Path, tmp_path: Path) -> None:

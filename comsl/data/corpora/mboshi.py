@@ -6,8 +6,8 @@ part is the test set. Some of its sentences occur in training too, so the others
 Text is taken from the raw ``.mb`` and ``.fr`` files, blanks at the ends removed and nothing else: ``.fr.cleaned`` is
 tokenized and holds HTML entities, which moves BLEU by several points.
 
-514 test sentences cannot tell systems apart that differ by less than about 2 BLEU. ``folds`` cuts the corpus's train part
-into folds for cross-validation, whose tests together are all of it; the test set stays out of them.
+514 test sentences cannot tell systems apart that differ by less than about 2 BLEU. ``folds`` cuts the corpus's train
+part into folds for cross-validation, whose tests together are all of it; the test set stays out of them.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ class Summary:
 def prepare(root: str | Path, out: str | Path, folds: int = 0) -> Summary:
     """Write train.jsonl, validation.jsonl, test.jsonl, test-novel.jsonl and prepare.json.
 
-    With ``folds`` also fold-1/train.jsonl, fold-1/validation.jsonl, fold-1/test.jsonl and so on: see ``cross_validation``.
+    With ``folds`` also fold-1/train.jsonl, fold-1/validation.jsonl, fold-1/test.jsonl and so on, as
+    ``cross_validation`` makes them.
 
     Args:
         root: the repository of the corpus, or its folder ``full_corpus_newsplit``.

@@ -129,7 +129,9 @@ def test_folds_share_no_french(root: Path, tmp_path: Path) -> None:
             name: load_manifest(tmp_path / "out" / f"fold-{number}" / f"{name}.jsonl")
             for name in ("train", "validation", "test")
         }
-        numbers = {name: {text.rstrip(".").rsplit(" ")[-1] for text in part["translation"]} for name, part in parts.items()}
+        numbers = {
+            name: {text.rstrip(".").rsplit(" ")[-1] for text in part["translation"]} for name, part in parts.items()
+        }
         assert not numbers["test"] & (numbers["train"] | numbers["validation"])
         assert len(parts["validation"]) == 100
         assert sum(map(len, parts.values())) == 260
