@@ -1,4 +1,4 @@
-"""A study as one Markdown page."""
+"""A study as one Markdown page, with a picture in a folder of the page's name."""
 
 from __future__ import annotations
 
@@ -10,20 +10,31 @@ import numpy as np
 from comsl.files import write_atomically
 from comsl.provenance import git_commit, versions
 from comsl.study.plan import Plan
+from comsl.study.plot import scores_png
 from comsl.study.statistics import LEVEL, POWER, Result, Study, run_study
+
+PICTURE = "scores.png"
 
 
 def write_page(plan: Plan, runs: Path, out: Path) -> Study:
-    """Compute the study and write its page; errors as of ``run_study``."""
+    """Compute the study and write its page and the picture on it; errors as of ``run_study``."""
     study = run_study(plan, runs)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(out, render(study))
+    picture = out.with_suffix("") / PICTURE
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(picture, scores_png(study))
+    write_atomically(out, render(study, f"{picture.parent.name}/{PICTURE}"))
     return study
 
 
-def render(study: Study) -> str:
-    """The page's text."""
-    parts = [f"# {study.plan.title}", study.plan.intro.strip(), _scores(study), _questions(study)]
+def render(study: Study, picture: str) -> str:
+    """The page's text; ``picture``: of the scores, as the page names it."""
+    parts = [
+        f"# {study.plan.title}",
+        study.plan.intro.strip(),
+        _scores(study),
+        f"![scores]({picture})",
+        _questions(study),
+    ]
     if errors := _word_errors(study):
         parts.append(errors)
     if study.plan.notes:

@@ -109,7 +109,8 @@ def test_answers(runs: Path) -> None:
 def test_the_page(runs: Path, tmp_path: Path) -> None:
     study = write_page(PLAN, runs, tmp_path / "docs" / "page.md")
     text = (tmp_path / "docs" / "page.md").read_text()
-    assert text == render(study)
+    assert text == render(study, "page/scores.png")
+    assert (tmp_path / "docs" / "page" / "scores.png").read_bytes().startswith(b"\x89PNG")
     lines = text.splitlines()
     (row,) = [line for line in lines if line.startswith("| (3) alike")]
     assert row.endswith("| 1.5 |")
@@ -132,8 +133,8 @@ def test_one_seed_says_so(tmp_path: Path) -> None:
     evaluation(tmp_path / "alike" / "1", hypotheses(8, 4))
     study = run_study(PLAN, tmp_path, n_samples=20)
     assert study.spread == {"bleu": None, "chrf": None}
-    assert "No arm has more than one seed" in render(study)
-    assert "None could be answered" in render(study)
+    assert "No arm has more than one seed" in render(study, "p.png")
+    assert "None could be answered" in render(study, "p.png")
 
 
 def test_the_time_of_another_run_that_was_needed_counts(tmp_path: Path) -> None:
