@@ -21,6 +21,8 @@ def add_prepare(command: Command) -> None:
         "comsl prepare multi30k-speech --root multi30k-dataset --out data/multi30k-speech",
         "comsl prepare covost2 --covost covost2 --common-voice cv-corpus-4-2019-12-10 --out data/covost2",
         "comsl prepare covost2 --covost covost2 --common-voice downloads --languages fr de --out data/covost2",
+        "comsl prepare pairs fra.txt --source-language en --target-language fr --held-out data/mboshi/test.jsonl \\",
+        "      --out data/en_fr",
         "comsl prepare dataset fixie-ai/covost2 --config fr_en --source-language fr --target-language en \\",
         "      --columns audio=audio,transcript=sentence,translation=translation --out data/hub/fr_en",
     )
@@ -42,6 +44,7 @@ def add_prepare(command: Command) -> None:
         help="also fold-1 to fold-N, for cross-validation in the corpus's train part; the same French is never in "
         "training and test of a fold (default none)",
     )
+    _add_pairs(corpus("pairs", "sentence pairs without speech, one a line with a tab between, for the text part"))
     _add_covost2(corpus("covost2", "CoVoST 2 over Common Voice: 21 languages into English, English into 15"))
     _add_dataset(corpus("dataset", "any data set of the datasets library, on the hub or on disk, by a column mapping"))
     _add_multi30k_speech(
@@ -64,6 +67,28 @@ def _add_multi30k_speech(parser: argparse.ArgumentParser) -> None:
         "--scale", type=float, default=1.0, metavar="X", help="share of everything, to try things out (default 1)"
     )
     parser.add_argument("--workers", type=positive, default=2, metavar="N", help="processes that speak (default 2)")
+
+
+def _add_pairs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="UTF-8; more columns than two are fine")
+    parser.add_argument("--source-language", required=True, metavar="LANG", help="of the first sentence of a pair")
+    parser.add_argument("--target-language", required=True, metavar="LANG", help="of the second")
+    parser.add_argument(
+        "--columns",
+        nargs=2,
+        type=positive,
+        default=(1, 2),
+        metavar="N",
+        help="places of the two in a line (default 1 2)",
+    )
+    parser.add_argument(
+        "--held-out",
+        nargs="+",
+        type=Path,
+        default=(),
+        metavar="MANIFEST",
+        help="leave out pairs that have a sentence of these, whatever its case and punctuation",
+    )
 
 
 def _add_covost2(parser: argparse.ArgumentParser) -> None:
@@ -139,6 +164,15 @@ def _prepare_mboshi(arguments: argparse.Namespace) -> int:
     return 1 if dropped else 0
 
 
+def _prepare_pairs(arguments: argparse.Namespace) -> int:
+    from comsl.data.corpora.pairs import prepare
+
+    check_folder(arguments.out)
+    languages = arguments.source_language, arguments.target_language
+    prepare(arguments.files, arguments.out, languages, tuple(arguments.columns), arguments.held_out)
+    return 0
+
+
 def _limits(arguments: argparse.Namespace) -> Limits:
     from comsl.data.corpora.audit import Limits
 
@@ -209,6 +243,7 @@ def _prepare_multi30k_speech(arguments: argparse.Namespace) -> int:
 PREPARERS: dict[str, Callable[[argparse.Namespace], int]] = {
     "mboshi": _prepare_mboshi,
     "covost2": _prepare_covost2,
+    "pairs": _prepare_pairs,
     "dataset": _prepare_dataset,
     "multi30k-speech": _prepare_multi30k_speech,
 }

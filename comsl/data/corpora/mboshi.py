@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from comsl.data.audio import AudioError, audio_duration, load_audio
+from comsl.data.corpora.audit import bare_text
 from comsl.data.errors import CorpusError, DataError
 from comsl.data.manifest import write_manifest
 from comsl.data.truncation import wav_shortfall
@@ -149,8 +150,7 @@ def cross_validation(rows: list[Row], folds: int) -> dict[str, list[Row]]:
 
 def _drawn(text: str) -> int:
     """A number that is as good as random, the same for texts that differ in case and punctuation alone."""
-    words = "".join(character if character.isalnum() else " " for character in text.casefold()).split()
-    return int.from_bytes(hashlib.sha256(" ".join(words).encode()).digest()[:8], "big")
+    return int.from_bytes(hashlib.sha256(bare_text(text).encode()).digest()[:8], "big")
 
 
 def _find(root: Path) -> Path:

@@ -1,0 +1,130 @@
+"""Sentence pairs of two languages, one a line with a tab between -> a manifest without audio, for the text part.
+
+The files of Tatoeba's pairs and of OPUS's Moses-to-TSV exports look like this; further columns, such as Tatoeba's
+attribution, are left alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from comsl.data.corpora.audit import bare_text
+from comsl.data.errors import CorpusError
+from comsl.data.manifest import load_manifest, write_manifest
+from comsl.errors import UsageError
+from comsl.files import write_atomically
+from comsl.languages import get_language
+from comsl.progress import console
+
+Row = dict[str, Any]
+
+MANIFEST = "train.jsonl"
+
+
+@dataclasses.dataclass
+class Summary:
+    """What ``prepare`` did; also ``prepare.json``."""
+
+    files: list[str]
+    languages: tuple[str, str]
+    held_out: list[str]
+    lines: int = 0
+    rows: int = 0
+    empty: int = 0
+    """Lines that lack one of the sentences."""
+    held_out_lines: int = 0
+    """Lines with a sentence that a held-out manifest has, whatever its case and punctuation."""
+
+
+def prepare(
+    files: Sequence[str | Path],
+    out: str | Path,
+    languages: tuple[str, str],
+    columns: tuple[int, int] = (1, 2),
+    held_out: Sequence[str | Path] = (),
+) -> Summary:
+    """Write train.jsonl and prepare.json.
+
+    Args:
+        files: UTF-8, a pair a line.
+        languages: of the source and of the target sentences.
+        columns: their places in a line, from 1 on.
+        held_out: manifests no sentence of which may be in a pair, on the side of its language.
+
+    Raises:
+        CorpusError: a file that is missing or not UTF-8, or no pair is left.
+        UsageError: an unknown language, or a column that there cannot be.
+    """
+    source, target = (get_language(language).code for language in languages)
+    if min(columns) < 1 or columns[0] == columns[1]:
+        raise UsageError(f"--columns {columns[0]} {columns[1]}: two different places are wanted, counted from 1")
+    out = Path(out)
+    summary = Summary([str(file) for file in files], (source, target), [str(path) for path in held_out])
+    kept_away = _sentences(held_out)
+    write_manifest(_rows(files, (source, target), columns, kept_away, summary), out / MANIFEST)
+    write_atomically(out / "prepare.json", json.dumps(dataclasses.asdict(summary), indent=2, ensure_ascii=False) + "\n")
+    console.print(f"{out / MANIFEST}: {summary.rows} pairs of {summary.lines} lines", markup=False, soft_wrap=True)
+    for count, why in ((summary.empty, "lack a sentence"), (summary.held_out_lines, "are held out")):
+        if count:
+            console.print(f"left out: {count} lines that {why}", markup=False, soft_wrap=True)
+    return summary
+
+
+def _sentences(manifests: Sequence[str | Path]) -> set[tuple[str, str]]:
+    """(language, bare sentence), of either side."""
+    found: set[tuple[str, str]] = set()
+    for path in manifests:
+        table = load_manifest(path).data
+        for column, language in (("transcript", "source_language"), ("translation", "target_language")):
+            pairs = zip(table.column(language).to_pylist(), table.column(column).to_pylist(), strict=True)
+            found.update((code, bare_text(text)) for code, text in pairs if text)
+    return found
+
+
+def _rows(
+    files: Sequence[str | Path],
+    languages: tuple[str, str],
+    columns: tuple[int, int],
+    kept_away: set[tuple[str, str]],
+    summary: Summary,
+) -> Iterator[Row]:
+    for file in files:
+        for number, line in enumerate(_lines(Path(file)), start=1):
+            summary.lines += 1
+            cells = line.split("\t")
+            texts = [" ".join(cells[place - 1].split()) if place <= len(cells) else "" for place in columns]
+            if not all(texts):
+                summary.empty += 1
+                continue
+            if any((language, bare_text(text)) in kept_away for language, text in zip(languages, texts, strict=True)):
+                summary.held_out_lines += 1
+                continue
+            summary.rows += 1
+            yield {
+                "id": f"{Path(file).name}-{number}",
+                "source_language": languages[0],
+                "target_language": languages[1],
+                "transcript": texts[0],
+                "translation": texts[1],
+                "provenance": f"{Path(file).name}:{number}",
+            }
+    if not summary.rows:  # before the manifest stands there
+        raise CorpusError(
+            f"{', '.join(summary.files)}: no pair in {summary.lines} lines ({summary.empty} lack a sentence in column "
+            f"{columns[0]} or {columns[1]}, {summary.held_out_lines} are held out); a line is source, tab, target"
+        )
+
+
+def _lines(file: Path) -> Iterator[str]:
+    try:
+        with file.open(encoding="utf-8-sig") as content:
+            # Not splitlines: a sentence may have a line separator in it that is none to its file.
+            yield from content
+    except OSError as error:
+        raise CorpusError(f"{file}: {error.strerror}; name a file of sentence pairs") from None
+    except UnicodeDecodeError:
+        raise CorpusError(f"{file}: not UTF-8; convert it first") from None
