@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import re
+from typing import NoReturn
 
 from comsl import __version__
 from comsl.commands.calibrate import add_calibrate
@@ -18,13 +20,34 @@ from comsl.commands.study import add_heard, add_study
 from comsl.commands.train import add_train
 from comsl.commands.translate import add_translate
 from comsl.commands.trim import add_trim
+from comsl.errors import nearest
+
+OPTION = re.compile(r"--[a-z][\w-]*")
+CHOICE = re.compile(r"invalid choice: '(?P<given>.*)' \(choose from (?P<known>.*)\)")
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's, which says what else may have been meant. Its parsers of commands are of the same class."""
+
+    def error(self, message: str) -> NoReturn:
+        if found := CHOICE.search(message):
+            near = nearest(found["given"], re.findall(r"[\w-]+", found["known"]))
+            message += f"; did you mean {near}?" if near else ""
+        super().error(message)
+
+    def refuse(self, words: list[str]) -> NoReturn:
+        """Of words that are no arguments of this command."""
+        known = OPTION.findall(self.format_help())
+        guesses = [(word, nearest(word, known)) for word in words if word.startswith("--")]
+        meant = "".join(f"; {word}: did you mean {near}?" for word, near in guesses if near)
+        self.error(f"unrecognized arguments: {' '.join(words)}{meant}")
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands; ``command`` in the namespace names the one that was given."""
-    common = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    common = Parser(add_help=False, allow_abbrev=False)
     common.add_argument("--debug", action="store_true", help="show the traceback of every error")
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="comsl",
         description="Speech translation composed of a pretrained speech model and a pretrained text model.",
         epilog="comsl COMMAND --help explains a command and shows an example.",
@@ -35,7 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
     def command(name: str, text: str, *examples: str) -> argparse.ArgumentParser:
-        return commands.add_parser(
+        added = commands.add_parser(
             name,
             parents=[common],
             help=text,
@@ -44,6 +67,8 @@ def build_parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
+        added.set_defaults(parser=added)
+        return added
 
     add_translate(command)
     add_compose(command)
@@ -64,10 +89,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def parse(words: list[str]) -> argparse.Namespace:
     """The command line's arguments; of ``comsl train``, ``overrides`` holds the words for the recipe's keys."""
-    parser = build_parser()
-    arguments, rest = parser.parse_known_args(words)
+    arguments, rest = build_parser().parse_known_args(words)
     if arguments.command == "train":
         arguments.overrides = rest
     elif rest:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        arguments.parser.refuse(rest)
     return arguments

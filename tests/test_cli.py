@@ -529,3 +529,22 @@ def test_train_names_an_unknown_key(tmp_path: Path, capsys: pytest.CaptureFixtur
     captured = capsys.readouterr().err
     assert "modle" in captured
     assert "model" in captured
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["tranlate", "a.mp3"], "did you mean translate?"),
+        (["prepare", "mbosi", "--out", "x"], "did you mean mboshi?"),
+        (
+            ["evaluate", "--model", "m", "--manifest", "t", "--out", "x", "--sytems", "direct"],
+            "did you mean --systems?",
+        ),
+        (["prepare", "mboshi", "--root", "r", "--out", "x", "--fold", "5"], "--fold: did you mean --folds?"),
+    ],
+)
+def test_what_may_have_been_meant(words: list[str], hint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(words)
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.rstrip().endswith(hint)

@@ -31,6 +31,7 @@ def add_prepare(command: Command) -> None:
     def corpus(name: str, text: str) -> argparse.ArgumentParser:
         added = corpora.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False)
         added.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        added.set_defaults(parser=added)
         added.add_argument("--out", required=True, type=Path, metavar="DIR", help="where the manifests go")
         return added
 

@@ -93,7 +93,7 @@ steps:
         (["corpus"], "--set corpus: expected name=value"),
         (["corpus=c", "lagnuages=fr"], "has no variable 'lagnuages'; did you mean 'languages'?"),
         (["corpus=[c"], "--set corpus: '.c' is not a YAML value"),
-        (["corpus=[a, b]"], "step prepare: comsl prepare: error: unrecognized arguments: b|step prepare: comsl: error"),
+        (["corpus=[a, b]"], r"step prepare: comsl prepare \w+: error: unrecognized arguments: b"),
         (["corpus=c", "out=[a]"], r"variables: data: \$\{out\} is \['a'\], which cannot be a part of"),
         (["corpus=c", "launch=none.yaml"], "step train: accelerate: none.yaml: no such file"),
         (["corpus=c", "gpus=many"], "step train: processes: expected a positive number, got 'many'"),
