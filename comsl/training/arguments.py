@@ -29,7 +29,8 @@ def training_arguments(configuration: TrainConfiguration) -> TrainingArguments:
         gradient_accumulation_steps=training.gradient_accumulation_steps,
         bf16=training.precision == "bf16",
         fp16=training.precision == "fp16",
-        use_cpu=training.use_cpu,
+        # Told, where there is nothing else: the Trainer takes bf16 for a GPU's otherwise, and refuses.
+        use_cpu=training.use_cpu or not torch.accelerator.is_available(),
         ddp_find_unused_parameters=True,
         logging_strategy="no",
         eval_strategy="no",

@@ -291,7 +291,7 @@ def first_step(world: Path, output: Path, **changes: Any) -> dict[str, Any]:
 
 def test_precision_and_augmentation_do_what_they_say(world: Path, tmp_path: Path) -> None:
     plain = first_step(world, tmp_path / "plain")
-    half = first_step(world, tmp_path / "bf16", training__precision="bf16")
+    half = first_step(world, tmp_path / "bf16", training__precision="bf16", training__use_cpu=False)
     for name in ("loss", "st", "erm", "grad_norm"):
         assert half[name] == pytest.approx(plain[name], rel=0.05), name
         assert half[name] != plain[name], name
