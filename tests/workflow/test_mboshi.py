@@ -19,27 +19,32 @@ def test_from_the_corpus_to_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyP
         folder = tmp_path / "corpus" / "full_corpus_newsplit" / part
         folder.mkdir(parents=True)
         for number in range(count):
-            pairs = [WORDS[number % 3], WORDS[number // 3 % 3]]
-            said, meant = (" ".join(words) for words in zip(*pairs, strict=True))
+            both = [WORDS[number % 3], WORDS[number // 3 % 3]]
+            said, meant = (" ".join(words) for words in zip(*both, strict=True))
             write_sound(folder / f"anna_{number:03d}.wav", tone(1.2))
             (folder / f"anna_{number:03d}.mb").write_text(f"{said}\n", encoding="utf-8")
             (folder / f"anna_{number:03d}.fr").write_text(f"{meant} {number}, {part}\n", encoding="utf-8")
+    pairs = tmp_path / "fra.txt"
+    pairs.write_text("".join(f"A man number {number}.\tUn homme, numéro {number}.\n" for number in range(40)))
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
     monkeypatch.chdir(REPOSITORY)
     steps = {
+        "french_steps": 2,
         "text_steps": 2,
         "speech_steps": 2,
         "pieces_steps": 2,
         "joint_steps": 2,
         "warmup": 1,
-        "vocabulary": 44,
+        "tuning_warmup": 1,
+        "vocabulary": 70,
         "beam": 2,
         "mbr": 2,
     }
-    for plan, own in (("", {"seeds": "[1]"}), ("/folds.yaml", {})):
+    for plan in ("", "/folds.yaml"):
         out = tmp_path / f"out{len(plan)}"
-        given = {"corpus": tmp_path / "corpus", "out": out, "page": out / "page.md", **own, **steps}
+        given = {"corpus": tmp_path / "corpus", "pairs": pairs, "out": out, "page": out / "page.md", **steps}
         settings = [word for name, value in given.items() for word in ("--set", f"{name}={value}")]
+        settings += ["--set", "seeds=[1]"] if not plan else []
         assert cli.main(["run", f"recipes/mboshi{plan}", *settings]) == 0
         page = (out / "page.md").read_text(encoding="utf-8")
         for row in ("direct", "cascade", "mixed", "pooled", "text only", "look-up"):
