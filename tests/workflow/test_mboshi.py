@@ -1,4 +1,4 @@
-"""recipes/mboshi in a reduced form: every step by `comsl run`, on a made-up corpus in Mboshi's layout."""
+"""recipes/mboshi and mboshi-folds in a reduced form: every step by `comsl run`, on a made-up corpus of its layout."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_from_the_corpus_to_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyP
         "beam": 2,
         "mbr": 2,
     }
-    for plan in ("", "/folds.yaml"):
+    for plan in ("", "-folds"):
         out = tmp_path / f"out{len(plan)}"
         given = {"corpus": tmp_path / "corpus", "pairs": pairs, "out": out, "page": out / "page.md", **steps}
         settings = [word for name, value in given.items() for word in ("--set", f"{name}={value}")]
