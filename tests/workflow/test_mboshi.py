@@ -32,6 +32,7 @@ def test_from_the_corpus_to_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyP
         "french_steps": 2,
         "text_steps": 2,
         "speech_steps": 2,
+        "masked_steps": 2,
         "pieces_steps": 2,
         "joint_steps": 2,
         "warmup": 1,
