@@ -35,8 +35,7 @@ def render(study: Study, picture: str) -> str:
         f"![scores]({picture})",
         _questions(study),
     ]
-    if errors := _word_errors(study):
-        parts.append(errors)
+    parts += [part for part in (_transcripts(study), _confidence(study)) if part]
     if study.plan.notes:
         parts.append("## To be borne in mind\n\n" + "\n".join(f"- {note}" for note in study.plan.notes))
     parts.append(_provenance(study))
@@ -121,13 +120,36 @@ def verdict(difference: float, p: float) -> str:
     return "yes" if difference > 0 else "no: the other way round"
 
 
-def _word_errors(study: Study) -> str:
-    heard = [result for result in study.results if result.word_errors]
+def _transcripts(study: Study) -> str:
+    heard = [result for result in study.results if result.transcripts]
     if not heard:
         return ""
-    cells = list(heard[0].word_errors)
-    rows = [[result.arm.label, *(_spread(result.word_errors[cell]) for cell in cells)] for result in heard]
-    return "## Word error rates of the transcripts\n\n" + _table(["arm", *cells], rows, left=1)
+    columns = [(rate, cell) for cell in heard[0].transcripts["wer"] for rate in ("wer", "cer")]
+    header = ["arm", *(f"{cell}, {rate.upper()}" for rate, cell in columns)]
+    rows = [
+        [result.arm.label, *(_spread(result.transcripts[rate][cell]) for rate, cell in columns)] for result in heard
+    ]
+    return "## Error rates of the transcripts\n\n" + _table(header, rows, left=1)
+
+
+def _confidence(study: Study) -> str:
+    rows = []
+    for result in study.results:
+        for test, seeds in result.confidence.items():
+            related = [correlation for _, correlation in seeds if correlation is not None]
+            shown = f"{np.mean(related):.2f}" if related else "-"
+            rows.append([result.arm.label, test, f"{np.mean([error for error, _ in seeds]):.3f}", shown])
+    if not rows:
+        return ""
+    return "\n\n".join(
+        [
+            "## How sure it is",
+            _table(["arm", "test", "distance", "correlation"], rows, left=2),
+            "Confidence (0 to 1, learnt by `comsl calibrate` on other rows) against the chrF that a translation turned "
+            "out to have: mean distance over five parts of the rows, from the least confident on, and correlation over "
+            "rows.",
+        ]
+    )
 
 
 def _provenance(study: Study) -> str:

@@ -48,8 +48,10 @@ class Result:
     """Metric -> the overall score in each resample of sentences, [S]."""
     seconds: list[float] = field(default_factory=list)
     """Of training, a seed each; empty where nothing was trained."""
-    word_errors: dict[str, list[float]] = field(default_factory=dict)
-    """Cell -> WER a seed, where the system transcribes."""
+    transcripts: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    """"wer", "cer" -> cell -> a rate a seed, where the system transcribes."""
+    confidence: dict[str, list[tuple[float, float | None]]] = field(default_factory=dict)
+    """Test -> of a calibrated model, a seed each: mean distance of confidence and chrF, and their correlation."""
 
     def overall(self, metric: str) -> list[float]:
         """Mean over cells, a seed each."""
@@ -145,7 +147,12 @@ def _result(arm: Arm, runs: Path, rows: Rows) -> Result:
             transcription = read_scores(runs / arm.arm / seed / test)["transcription"] or {}
             rates = transcription.get(arm.system, {"pairs": {}})["pairs"].get(languages.split("-")[0])
             if rates is not None:
-                result.word_errors.setdefault(cell, []).append(rates["wer"])
+                for rate in ("wer", "cer"):
+                    result.transcripts.setdefault(rate, {}).setdefault(cell, []).append(rates[rate])
+        for test in dict.fromkeys(cell.rpartition(" ")[0] for cell in cells):
+            sure = (read_scores(runs / arm.arm / seed / test).get("confidence") or {}).get(arm.system)
+            if sure is not None:
+                result.confidence.setdefault(test, []).append((sure["error"], sure["correlation"]))
     return result
 
 

@@ -169,3 +169,20 @@ def test_study_files(tmp_path: Path) -> None:
         path.write_text(wrong)
         with pytest.raises(StudyError, match=message):
             load_study(path)
+
+
+def test_transcripts_and_confidences_are_shown(runs: Path) -> None:
+    for seed, (wer, distance, correlation) in enumerate(
+        [(40.0, 0.1, 0.5), (50.0, 0.2, None), (60.0, 0.3, 0.7)], start=1
+    ):
+        path = runs / "good" / str(seed) / "test" / "scores.json"
+        scores = json.loads(path.read_text())
+        pairs = {language: {"wer": wer, "cer": wer / 2} for language in ("de", "fr")}
+        scores["transcription"] = {"direct": {"pairs": pairs}}
+        scores["confidence"] = {"direct": {"error": distance, "correlation": correlation}}
+        write_json(path, scores)
+    page = render(run_study(PLAN, runs, n_samples=20), "p.png")
+    assert "| arm | test de-en, WER | test de-en, CER | test fr-en, WER | test fr-en, CER |" in page
+    assert "| (1) good | 50.0 ± 10.0 | 25.0 ± 5.0 | 50.0 ± 10.0 | 25.0 ± 5.0 |" in page
+    assert "| (1) good | test | 0.200 | 0.60 |" in page
+    assert "| (2) bad | test |" not in page
