@@ -22,7 +22,6 @@ from comsl.commands.translate import add_translate
 from comsl.commands.trim import add_trim
 from comsl.errors import nearest
 
-OPTION = re.compile(r"--[a-z][\w-]*")
 CHOICE = re.compile(r"invalid choice: '(?P<given>.*)' \(choose from (?P<known>.*)\)")
 
 
@@ -37,9 +36,10 @@ class Parser(argparse.ArgumentParser):
 
     def refuse(self, words: list[str]) -> NoReturn:
         """Of words that are no arguments of this command."""
-        known = OPTION.findall(self.format_help())
-        guesses = [(word, nearest(word, known)) for word in words if word.startswith("--")]
-        meant = "".join(f"; {word}: did you mean {near}?" for word, near in guesses if near)
+        known = [option for action in self._actions for option in action.option_strings]
+        given = [word.partition("=")[0] for word in words if word.startswith("--")]
+        guesses = [(option, nearest(option, known)) for option in given]
+        meant = "".join(f"; {option}: did you mean {near}?" for option, near in guesses if near)
         self.error(f"unrecognized arguments: {' '.join(words)}{meant}")
 
 

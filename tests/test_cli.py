@@ -540,6 +540,8 @@ def test_train_names_an_unknown_key(tmp_path: Path, capsys: pytest.CaptureFixtur
             ["evaluate", "--model", "m", "--manifest", "t", "--out", "x", "--sytems", "direct"],
             "did you mean --systems?",
         ),
+        (["calibrate", "x", "--confidence"], "unrecognized arguments: --confidence"),  # another command's
+        (["compare", "a", "b", "--systme=direct"], "--systme: did you mean --system?"),
         (["prepare", "mboshi", "--root", "r", "--out", "x", "--fold", "5"], "--fold: did you mean --folds?"),
     ],
 )

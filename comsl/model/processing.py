@@ -5,7 +5,6 @@ Shapes: N samples at 16 kHz, T feature frames, B clips.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -19,10 +18,7 @@ from comsl.data.constants import IGNORED_LABEL
 from comsl.errors import UsageError
 
 from .extraction import ComSLFeatureExtractor, Features
-from .vocabulary import find_language, plain_encoding
-
-SPACE = "▁"
-"""What a token begins with that a word begins with, in SentencePiece's way."""
+from .vocabulary import WORD_START, find_language, plain_encoding
 
 
 class ComSLProcessor(ProcessorMixin):
@@ -152,9 +148,15 @@ class ComSLProcessor(ProcessorMixin):
         return self._token_words(self.token_ids(text)), symbols
 
     def _token_words(self, tokens: Sequence[int]) -> list[int]:
-        names = self.tokenizer.convert_ids_to_tokens(list(tokens))
-        starts = [place > 0 and name.startswith(SPACE) for place, name in enumerate(names)]
-        return list(itertools.accumulate(starts, initial=0))[1:]
+        words: list[int] = []
+        word, spelled = 0, False  # whether the word has anything but space yet
+        for name in self.tokenizer.convert_ids_to_tokens(list(tokens)):
+            if name.startswith(WORD_START) and spelled:
+                word, spelled = word + 1, False
+            spelled |= name.strip(WORD_START) != ""
+            words.append(word)
+        # Space at the end makes no word of its own.
+        return words if spelled else [min(each, max(word - 1, 0)) for each in words]
 
     def _spell(self, text: str) -> list[tuple[int | None, int]]:
         """The CTC symbols of a text, None for what has none, each with the number of its word."""

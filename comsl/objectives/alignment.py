@@ -17,11 +17,6 @@ class Alignment(NamedTuple):
     """[B]: False where the frames are too few for the labels, or there are no labels; the frames then mean nothing."""
 
 
-def ctc_log_probs(logits: Tensor) -> Tensor:
-    """In float32 at least."""
-    return (logits if logits.dtype == torch.float64 else logits.float()).log_softmax(-1)
-
-
 @torch.no_grad()
 def align(log_probs: Tensor, lengths: Tensor, labels: Tensor, label_lengths: Tensor) -> Alignment:
     """The likeliest CTC path (Viterbi) that spells the labels.

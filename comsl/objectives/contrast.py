@@ -15,6 +15,7 @@ from comsl.objectives.ctc import CTC
 
 if TYPE_CHECKING:
     from comsl.objectives.views import Views
+    from comsl.objectives.words import Words
 
 
 @dataclass
@@ -26,7 +27,8 @@ class Contrast(Objective):
     The words' places in the speech come from the CTC head, which is trained beside; a word lasts until the next one
     begins. Words are what stands between spaces: in a script without spaces that is the sentence. The negatives are the
     words of the batch on the same device, those that are spelled alike left out, so the loss depends on the size of the
-    batch. Words of utterances that cannot be aligned add nothing; their share is logged as ``contrast_unaligned``.
+    batch. Words of utterances that cannot be aligned, or one of whose words CTC has no symbol of, add nothing; their
+    share is logged as ``contrast_unaligned``.
     """
 
     weight: float = 0.3
@@ -45,21 +47,18 @@ class Contrast(Objective):
         return Reads(words=True)
 
     def terms(self, views: Views) -> Iterator[Term]:
-        words = views.words
-        yield Term("contrast", self.weight, contrast(words.speech, words.text, self.temperature), WORDS)
-        yield Term("contrast_unaligned", 0.0, words.unaligned, WORDS)
+        losses = [contrast(words, self.temperature) for words in views.words]
+        yield Term("contrast", self.weight, torch.stack(losses).sum(), WORDS)
+        yield Term("contrast_unaligned", 0.0, torch.stack([words.unaligned for words in views.words]).sum(), WORDS)
 
 
-def contrast(speech: Tensor, text: Tensor, temperature: float) -> Tensor:
-    """Sum over words of -log softmax(cosines / temperature) at the word itself, in float32 at least.
-
-    Args:
-        speech, text: [W, D], row i the same word.
-    """
+def contrast(words: Words, temperature: float) -> Tensor:
+    """Sum over words of -log softmax(cosines / temperature) at the word itself, in float32 at least."""
+    speech, text = words.speech, words.text
     exact = torch.promote_types(speech.dtype, torch.float32)
     with torch.autocast(speech.device.type, enabled=False):
         spoken, written = (F.normalize(side.to(exact), dim=-1) for side in (speech, text))
         number = torch.arange(len(written), device=written.device)
-        alike = (written @ written.T > 1 - 1e-6) & (number[:, None] != number)
+        alike = (words.spelling[:, None] == words.spelling).all(2) & (number[:, None] != number)
         cosines = (spoken @ written.T / temperature).masked_fill(alike, torch.finfo(exact).min)
         return F.cross_entropy(cosines, number, reduction="sum")

@@ -142,7 +142,9 @@ def _freeze_unread(model: ComSLForConditionalGeneration, objectives: ObjectiveSe
     if not reads.ctc and not heard and model.ctc_head is not None:
         model.ctc_head.requires_grad_(False)
     if not reads.pairs:
-        encoder = set(model.text_encoder.parameters()) if reads.layers or reads.transport else set()
+        read = set(model.text_encoder.parameters()) if reads.layers or reads.transport else set()
+        if reads.words:
+            read |= set(model.text_encoder.embed_tokens.parameters())
         for parameter in model.text_model.parameters():
-            if parameter not in encoder:
+            if parameter not in read:
                 parameter.requires_grad_(False)

@@ -21,7 +21,6 @@ from torch.nn import functional as F
 from comsl.data.constants import IGNORED_LABEL
 from comsl.errors import ComSLError
 from comsl.model.packing import Spans, run_decoder, run_encoder
-from comsl.objectives.alignment import ctc_log_probs
 from comsl.objectives.base import CTC_LABELS, SPEECH_POSITIONS, UTTERANCES, WORDS, Memory, Pair, Reads, Target
 from comsl.objectives.frozen import (
     TEACHER_TOKENS,
@@ -31,7 +30,7 @@ from comsl.objectives.frozen import (
     live_distribution,
 )
 from comsl.objectives.vocabulary import VocabularyLosses, deliver_last, vocabulary_losses
-from comsl.objectives.words import Words, cut_words, word_counts
+from comsl.objectives.words import Words, word_counts, words_of_passes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -90,7 +89,7 @@ class Views:
     """Transcript, translation -> how many of their tokens stand for something that the vocabulary lacks."""
     _ctc: CTCLoss | None = None
     _sides: tuple[Packed, Packed] | None = None
-    _words: Words | None = None
+    _words: list[Words] | None = None
 
     @property
     def sides(self) -> tuple[Packed, Packed]:
@@ -100,7 +99,8 @@ class Views:
         return self._sides
 
     @property
-    def words(self) -> Words:
+    def words(self) -> list[Words]:
+        """Of each pass."""
         if self._words is None:
             raise RuntimeError("nothing declared that it reads words")
         return self._words
@@ -164,13 +164,13 @@ def _encode(model: ComSLForConditionalGeneration, batch: Batch, reads: Reads, vi
             if model.ctc_head is None:
                 raise ValueError("the CTC objective needs a model composed with ctc_vocabulary")
             heard = model.ctc_head(frames)
-            views._ctc = _ctc_loss(heard, frame_lengths, batch)
+            log_probs = (heard if heard.dtype == torch.float64 else heard.float()).log_softmax(-1)
+            views._ctc = _ctc_loss(log_probs, frame_lengths, batch)
         if reads.encoded_speech:
             embeds, mask = model.embed_speech(frames, frame_lengths, batch["source_language_ids"], heard)
             speech = Packed.of(embeds, mask)
             if reads.words:
-                assert heard is not None  # words go with CTC
-                views._words = cut_words(model, batch, heard, frame_lengths, embeds)
+                views._words = words_of_passes(model, batch, log_probs, frame_lengths, embeds, reads.passes)
             if reads.layers or reads.transport or Memory.SPEECH in memories:
                 inputs["speech"] = speech
     if reads.encoded_text:
@@ -324,8 +324,7 @@ def _score(
         views.divergence.update(zip(divergences, found.divergence, strict=True))
 
 
-def _ctc_loss(logits: Tensor, lengths: Tensor, batch: Batch) -> CTCLoss:
-    log_probs = ctc_log_probs(logits)
+def _ctc_loss(log_probs: Tensor, lengths: Tensor, batch: Batch) -> CTCLoss:
     labels = batch["ctc_labels"]
     valid = labels != IGNORED_LABEL
     label_lengths = valid.sum(1)

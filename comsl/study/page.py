@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from comsl.errors import UsageError
 from comsl.files import write_atomically
 from comsl.provenance import git_commit, versions
 from comsl.study.plan import Plan
@@ -17,7 +18,13 @@ PICTURE = "scores.png"
 
 
 def write_page(plan: Plan, runs: Path, out: Path) -> Study:
-    """Compute the study and write its page and the picture on it; errors as of ``run_study``."""
+    """Compute the study and write its page and the picture on it.
+
+    Raises:
+        UsageError: a page of another kind than ``.md``; and as of ``run_study``.
+    """
+    if out.suffix != ".md":
+        raise UsageError(f"--out {out}: the page is Markdown, name a file that ends in .md")
     study = run_study(plan, runs)
     picture = out.with_suffix("") / PICTURE
     picture.parent.mkdir(parents=True, exist_ok=True)

@@ -134,6 +134,14 @@ def test_words_of_pieces(whisper: Path, mbart: Path) -> None:
     assert sorted(set(tokens)) == [0, 1, 2]
 
 
+@pytest.mark.parametrize("text", ["le vieil homme ", " le  vieil homme", "le vieil homme"])
+def test_space_is_no_word(whisper: Path, tmp_path: Path, text: str) -> None:
+    part = tiny.tiny_nllb(tmp_path / "text")
+    processor = compose(whisper, part, ctc_vocabulary=["_", *" hilemov"])[1]
+    tokens, symbols = processor.word_numbers(text)
+    assert sorted(set(tokens)) == sorted(set(symbols)) == [0, 1, 2]
+
+
 def test_ctc_ids_without_a_vocabulary(whisper: Path, mbart: Path) -> None:
     with pytest.raises(UsageError, match="ctc_vocabulary"):
         compose(whisper, mbart)[1].ctc_ids("a")

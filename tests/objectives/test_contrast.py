@@ -9,6 +9,7 @@ from comsl.objectives import ObjectiveError, ObjectiveSet
 from comsl.objectives.alignment import align
 from comsl.objectives.contrast import contrast
 from comsl.objectives.views import compute_views
+from comsl.objectives.words import Words
 from tests.objectives.test_joint import PIECES, UTTERANCES, collate, joint_model
 
 CONTRAST = {"ctc": True, "contrast": True}
@@ -49,13 +50,14 @@ def test_what_cannot_be_aligned_says_so():
 
 def test_loss_by_hand():
     speech = torch.tensor([[2.0, 0.0], [0.0, 1.0], [1.0, 1.0]], dtype=torch.float64)
-    text = torch.tensor([[1.0, 0.0], [0.0, 3.0], [2.0, 0.0]], dtype=torch.float64)  # the first and last spelled alike
+    text = torch.tensor([[1.0, 0.0], [0.0, 3.0], [2.0, 0.0]], dtype=torch.float64)
+    spelling = torch.tensor([[7, 8], [7, -1], [7, 8]])  # the first and last alike
     half = 0.5**0.5
     wanted = sum(
         -torch.tensor(row, dtype=torch.float64).div(0.5).log_softmax(0)[place]
         for row, place in (([1.0, 0.0], 0), ([0.0, 1.0, 0.0], 1), ([half, half], 1))
     )
-    torch.testing.assert_close(contrast(speech, text, 0.5), wanted)
+    torch.testing.assert_close(contrast(Words(speech, text, spelling, torch.tensor(0)), 0.5), wanted)
 
 
 def worded(*utterances):
@@ -69,33 +71,66 @@ def worded(*utterances):
     return batch
 
 
+def words_of(joint, *utterances):
+    (words,) = compute_views(joint.model, worded(*utterances), joint.objectives.reads).words
+    return words
+
+
+@torch.no_grad()
 def test_words_are_the_means_of_their_positions_whatever_is_beside_them():
     joint = joint_model(CONTRAST)
-    with torch.no_grad():
-        batch = worded(*UTTERANCES[:2])
-        together = compute_views(joint.model, batch, joint.objectives.reads).words
-        alone = [compute_views(joint.model, worded(u), joint.objectives.reads).words for u in UTTERANCES[:2]]
-        for side in ("speech", "text"):
-            torch.testing.assert_close(getattr(together, side), torch.cat([getattr(words, side) for words in alone]))
-        assert together.speech.shape == (4, 16)
-        ids = batch["transcript_ids"][0, 1:3]
-        torch.testing.assert_close(together.text[0], joint.model.embed_text(ids).mean(0))
-        frames, lengths = joint.model.encode_speech(batch["input_features"], batch["attention_mask"])
-        labels = batch["ctc_labels"]
-        found = align(joint.model.ctc_head(frames).log_softmax(-1), lengths, labels, (labels >= 0).sum(1))
-        embeds, _ = joint.model.embed_speech(frames, lengths, batch["source_language_ids"])
-        second = embeds[0, 1 + found.first[0, 2] // 4 : 2 + found.last[0, 4] // 4]  # two layers of stride 2
-        torch.testing.assert_close(together.speech[1], second.mean(0))
+    batch = worded(*UTTERANCES[:2])
+    together = words_of(joint, *UTTERANCES[:2])
+    alone = [words_of(joint, utterance) for utterance in UTTERANCES[:2]]
+    for side in ("speech", "text"):
+        torch.testing.assert_close(getattr(together, side), torch.cat([getattr(words, side) for words in alone]))
+    assert together.speech.shape == (4, 16)
+    assert together.spelling[0].tolist() == [*batch["transcript_ids"][0, 1:3].tolist(), *[-1] * 7]
+    assert together.spelling[3].tolist() == batch["transcript_ids"][1, 3:12].tolist()
+    torch.testing.assert_close(together.text[0], joint.model.embed_text(batch["transcript_ids"][0, 1:3]).mean(0))
+    frames, lengths = joint.model.encode_speech(batch["input_features"], batch["attention_mask"])
+    labels = batch["ctc_labels"]
+    found = align(joint.model.ctc_head(frames).log_softmax(-1), lengths, labels, (labels >= 0).sum(1))
+    embeds, _ = joint.model.embed_speech(frames, lengths, batch["source_language_ids"])
+    starts = found.first // 4  # two layers of stride 2
+    for row, words in enumerate((together.speech[:2], together.speech[2:])):
+        # The first lasts until the second begins, the second until its last symbol ends.
+        first = embeds[row, 1 + starts[row, 0] : 2 + (found.first[row, 2] - 1) // 4]
+        second = embeds[row, 1 + starts[row, 2] : 2 + found.last[row, (labels[row] >= 0).sum() - 1] // 4]
+        torch.testing.assert_close(words, torch.stack([first.mean(0), second.mean(0)]))
 
 
-def test_utterances_that_cannot_be_aligned_are_counted():
+def test_utterances_that_cannot_be_placed_are_counted():
     joint = joint_model(CONTRAST)
-    batch = worded(UTTERANCES[0], UTTERANCES[2])
-    batch["attention_mask"][1, 2:] = 0  # one frame for two symbols
-    output = joint(batch)
-    assert output.terms["contrast_unaligned"] == (1, 3)
+    batch = worded(*UTTERANCES)
+    whole = joint(batch).terms
+    assert whole["contrast_unaligned"] == (0, 5)
+    few = worded(*UTTERANCES)
+    few["attention_mask"][2, 2:] = 0  # one frame for two symbols
+    output = joint(few)
+    assert output.terms["contrast_unaligned"] == (1, 5)
     output.loss.backward()
     assert torch.isfinite(joint.model.adapter.layers[0].conv.weight.grad).all()
+    silent = worded(*UTTERANCES)
+    silent["ctc_words"][0].clamp_(max=0)  # the second word has no symbol
+    assert joint(silent).terms["contrast_unaligned"] == (2, 5)
+    more = worded(*UTTERANCES)
+    more["ctc_words"][1, 3:11] += 1  # three words by its symbols, two by its tokens
+    assert joint(more).terms["contrast_unaligned"] == (2, 5)
+
+
+def test_the_words_of_two_passes_do_not_compete():
+    batch = worded(*UTTERANCES)
+    settings = {**CONTRAST, "st": True}
+    once = joint_model(settings)(batch).terms["contrast"]
+    twice = joint_model({**settings, "rdrop": True})(batch).terms["contrast"]  # without dropout: the same twice
+    torch.testing.assert_close(twice[0] / twice[1], once[0] / once[1])
+
+
+def test_it_trains_the_embeddings_whatever_is_beside_it():
+    for beside in ({}, {"ot": True}):
+        joint = joint_model({**CONTRAST, **beside})
+        assert joint.model.text_encoder.embed_tokens.weight.requires_grad
 
 
 def test_contrast_needs_ctc_and_an_adapter_to_draw_to_the_text():

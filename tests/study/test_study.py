@@ -171,6 +171,12 @@ def test_study_files(tmp_path: Path) -> None:
             load_study(path)
 
 
+def test_the_page_is_markdown(runs: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"table: the page is Markdown"):
+        write_page(PLAN, runs, tmp_path / "table")
+    assert not (tmp_path / "table").exists()
+
+
 def test_transcripts_and_confidences_are_shown(runs: Path) -> None:
     for seed, (wer, distance, correlation) in enumerate(
         [(40.0, 0.1, 0.5), (50.0, 0.2, None), (60.0, 0.3, 0.7)], start=1

@@ -101,6 +101,9 @@ def prepare(root: str | Path, out: str | Path, folds: int = 0) -> Summary:
     }
     if folds:
         manifests |= cross_validation(train, folds)
+        old = sorted(path.name for path in out.glob("fold-*") if f"{path.name}/test" not in manifests)
+        if old:
+            raise CorpusError(f"{out / old[0]} is of another cut into folds: remove it, or choose another --out")
     for name, rows in manifests.items():
         path = out / f"{name}.jsonl"
         # The manifests' folder as the reader of a manifest finds it, with links followed.

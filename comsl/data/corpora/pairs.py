@@ -16,7 +16,7 @@ from comsl.data.corpora.audit import bare_text
 from comsl.data.errors import CorpusError
 from comsl.data.manifest import load_manifest, write_manifest
 from comsl.errors import UsageError
-from comsl.files import write_atomically
+from comsl.files import sha256_of_files, write_atomically
 from comsl.languages import get_language
 from comsl.progress import console
 
@@ -32,6 +32,8 @@ class Summary:
     files: list[str]
     languages: tuple[str, str]
     held_out: list[str]
+    sha256: str | None
+    """Of the files."""
     lines: int = 0
     rows: int = 0
     empty: int = 0
@@ -57,13 +59,20 @@ def prepare(
 
     Raises:
         CorpusError: a file that is missing or not UTF-8, or no pair is left.
-        UsageError: an unknown language, or a column that there cannot be.
+        UsageError: an unknown language, a column that there cannot be, or two files of one name.
     """
     source, target = (get_language(language).code for language in languages)
     if min(columns) < 1 or columns[0] == columns[1]:
         raise UsageError(f"--columns {columns[0]} {columns[1]}: two different places are wanted, counted from 1")
+    names = [Path(file).name for file in files]
+    if double := next((name for name in names if names.count(name) > 1), None):
+        raise UsageError(f"two of the files are called {double}, and rows are named after their file: rename one")
     out = Path(out)
-    summary = Summary([str(file) for file in files], (source, target), [str(path) for path in held_out])
+    try:
+        digest = sha256_of_files(map(Path, files))
+    except OSError as error:
+        raise CorpusError(f"{error.filename}: {error.strerror}; name a file of sentence pairs") from None
+    summary = Summary([str(file) for file in files], (source, target), [str(path) for path in held_out], digest)
     kept_away = _sentences(held_out)
     write_manifest(_rows(files, (source, target), columns, kept_away, summary), out / MANIFEST)
     write_atomically(out / "prepare.json", json.dumps(dataclasses.asdict(summary), indent=2, ensure_ascii=False) + "\n")
@@ -124,7 +133,5 @@ def _lines(file: Path) -> Iterator[str]:
         with file.open(encoding="utf-8-sig") as content:
             # Not splitlines: a sentence may have a line separator in it that is none to its file.
             yield from content
-    except OSError as error:
-        raise CorpusError(f"{file}: {error.strerror}; name a file of sentence pairs") from None
     except UnicodeDecodeError:
         raise CorpusError(f"{file}: not UTF-8; convert it first") from None

@@ -140,6 +140,8 @@ def test_folds_share_no_french(root: Path, tmp_path: Path) -> None:
         tests += parts["test"]["id"][:]
     assert sorted(tests) == sorted(path.stem for path in (corpus / "train").glob("*.wav"))
     assert summary.rows["train"] == 160  # as without folds
+    with pytest.raises(CorpusError, match="fold-3 is of another cut"):
+        prepare(root, tmp_path / "out", folds=2)
 
 
 @pytest.mark.parametrize(("folds", "words"), [(1, "at least 2 folds"), (30, "too few for 30 folds")])

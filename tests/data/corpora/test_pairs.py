@@ -59,6 +59,8 @@ def test_what_cannot_be_read_is_named(file: Path, tmp_path: Path) -> None:
         prepare([file], tmp_path / "out", ("en", "fr"), (7, 8))
     with pytest.raises(UsageError, match="two different places"):
         prepare([file], tmp_path / "out", ("en", "fr"), (2, 2))
+    with pytest.raises(UsageError, match=r"two of the files are called fra\.txt"):
+        prepare([file, file], tmp_path / "out", ("en", "fr"))
     file.write_bytes(b"caf\xe9\tcoffee\n")
     with pytest.raises(CorpusError, match="not UTF-8"):
         prepare([file], tmp_path / "out", ("en", "fr"))
