@@ -278,12 +278,12 @@ def test_translate_writes_results_and_complains_about_the_rest(
     assert translator.asked == {
         "path": None, "device": None, "precision": None, "source": "de", "target": "fr", "task": "translate",
         "beam": 3, "batch_size": 2, "max_joined": 15.0, "progress": True, "mode": "direct", "confidence": False,
-        "decoding": DecodingOptions(beam=3, batch_size=2),
+        "decoding": DecodingOptions(beam=3, batch_size=2), "memory": None,
     }  # fmt: skip
 
 
 def test_translate_hands_on_the_modes_and_says_that_there_is_no_calibration(
-    translator: type[FakeTranslator], capsys: pytest.CaptureFixture[str]
+    translator: type[FakeTranslator], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     words = "translate a --source de --mode pooled --mbr 4 --transcript ctc --mixed-memory both --confidence"
     assert cli.main(words.split()) == 0
@@ -292,6 +292,15 @@ def test_translate_hands_on_the_modes_and_says_that_there_is_no_calibration(
     assert translator.asked["decoding"] == DecodingOptions(mbr=4, transcript="ctc", mixed_memory="both")
     assert cli.main("translate a --source de --ctc-weight 0.3".split()) == 0
     assert translator.asked["decoding"] == DecodingOptions(ctc_weight=0.3)
+    manifest = tmp_path / "memory.jsonl"
+    row = {"id": "1", "source_language": "de", "target_language": "en", "transcript": "ja", "translation": "yes"}
+    manifest.write_text(json.dumps(row))
+    assert (
+        cli.main([*"translate a --source de --mode memory".split(), "--memory", str(manifest), "--memory-gap", "0.5"])
+        == 0
+    )
+    assert translator.asked["memory"].gap == 0.5
+    assert translator.asked["memory"].has(("de", "en", "ja", "yes"))
     assert cli.main("translate a --source de --mbr 6".split()) == 2
     assert "mbr: 6 candidates are not between 0 and what a beam of 5 finds" in capsys.readouterr().err
     assert cli.main("translate a --source de --transcript ctc --ctc-weight 0.5".split()) == 2

@@ -11,6 +11,7 @@ from comsl.inference import MIXED_MEMORIES, PRECISIONS, TRANSCRIPT_SOURCES
 
 if TYPE_CHECKING:
     from comsl.inference.decode import DecodingOptions
+    from comsl.inference.memory import TranslationMemory
 
 
 def add_decoding(parser: argparse.ArgumentParser, on_a_gpu: str) -> None:
@@ -53,6 +54,22 @@ def add_modes(parser: argparse.ArgumentParser) -> None:
         default="speech",
         help="what the decoder reads of [transcript ; speech] in the mode mixed (default speech, as in training)",
     )
+    parser.add_argument(
+        "--memory",
+        nargs="+",
+        default=(),
+        metavar="MANIFEST",
+        help="translation memory, of transcribed and translated sentences such as the training set's: what memory "
+        "answers from, and pooled listens to (needs a CTC head)",
+    )
+    parser.add_argument(
+        "--memory-gap",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="by how many nats a character CTC may find a sentence of the memory less likely than its own transcript, "
+        "for pooled to take it as said again (default 1)",
+    )
 
 
 def decoding_options(arguments: argparse.Namespace) -> DecodingOptions:
@@ -67,6 +84,15 @@ def decoding_options(arguments: argparse.Namespace) -> DecodingOptions:
         ctc_weight=arguments.ctc_weight,
         mixed_memory=arguments.mixed_memory,
     )
+
+
+def memory(arguments: argparse.Namespace) -> TranslationMemory | None:
+    """What --memory names, read before anything is decoded."""
+    if not arguments.memory:
+        return None
+    from comsl.inference.memory import read_memory
+
+    return read_memory(arguments.memory, arguments.memory_gap)
 
 
 def device(arguments: argparse.Namespace) -> str | None:

@@ -27,8 +27,9 @@ def add_evaluate(command: Command) -> None:
         nargs="+",
         choices=SYSTEMS,
         help="direct: speech to translation; cascade: transcript, then its translation; mixed: from the transcript and "
-        "the speech together; pooled: the best of these three, told by how they agree; text: translation of the "
-        "reference transcript, the upper bound (default: direct, cascade and text, if the task has work for them)",
+        "the speech together; pooled: the best of these three, told by how they agree; memory: the sentence of "
+        "--memory that is likeliest to have been said; text: translation of the reference transcript, the upper bound "
+        "(default: direct, cascade and text, if the task has work for them)",
     )
     parser.add_argument("--cascade-asr", metavar="DIR", help="model that transcribes in the cascade (default: --model)")
     parser.add_argument("--cascade-mt", metavar="DIR", help="model that translates in the cascade (default: --model)")
@@ -62,6 +63,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
         lookup=arguments.lookup,
         task=arguments.task,
         options=decoding_options(arguments),
+        memory=arguments.memory,
+        memory_gap=arguments.memory_gap,
         lowercase=arguments.lowercase,
         normaliser=arguments.normaliser,
         device=device(arguments),

@@ -30,7 +30,13 @@ def add_study(command: Command) -> None:
     parser.add_argument(
         "--runs", required=True, type=Path, metavar="DIR", help="where the evaluations lie: <arm>/<seed>/<test>"
     )
-    parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="Markdown page to write; its picture goes into a folder of that name")
+    parser.add_argument(
+        "--out",
+        required=True,
+        type=Path,
+        metavar="FILE",
+        help="Markdown page to write; its picture goes into a folder of that name",
+    )
 
 
 def heard(arguments: argparse.Namespace) -> int:

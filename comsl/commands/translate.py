@@ -10,7 +10,7 @@ from pathlib import Path
 
 from comsl.allocator import keep_freed_memory, limit_kernel_caches
 from comsl.commands.common import Command, complain
-from comsl.commands.decoding import add_decoding, add_modes, decoding_options, device
+from comsl.commands.decoding import add_decoding, add_modes, decoding_options, device, memory
 from comsl.errors import ComSLError, UsageError
 from comsl.inference import MODES, TASKS
 from comsl.inference.subtitles import WRITERS
@@ -44,7 +44,8 @@ def add_translate(command: Command) -> None:
         choices=MODES,
         default="direct",
         help="direct: from the speech; cascade: from its transcript; mixed: from [transcript ; speech]; pooled: the "
-        "best of the three, told by how they agree (default direct)",
+        "best of the three, told by how they agree; memory: the sentence of --memory that is likeliest to have been "
+        "said (default direct)",
     )
     parser.add_argument(
         "--confidence",
@@ -79,6 +80,7 @@ def translate(arguments: argparse.Namespace) -> int:
         mode=arguments.mode,
         confidence=arguments.confidence,
         decoding=decoding_options(arguments),
+        memory=memory(arguments),
         max_joined=0.0 if arguments.format in TRACKS else MAX_JOINED,  # subtitles follow the pauses
         progress=True,
     )

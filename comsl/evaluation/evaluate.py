@@ -16,7 +16,7 @@ from comsl.evaluation.curves import read_curves
 from comsl.evaluation.metrics import BOOTSTRAP_SAMPLES, NORMALISERS
 from comsl.evaluation.outcome import Evaluation, ScoringOptions, add_floor, write_evaluation
 from comsl.evaluation.records import ATTENTION, Record, RecordLog
-from comsl.evaluation.rows import Manifest, ManifestRows, TrainingRows
+from comsl.evaluation.rows import Manifest, ManifestRows, TrainingRows, manifest_paths
 from comsl.evaluation.settings import decoding_settings, model_name
 from comsl.evaluation.systems import (
     LISTENERS,
@@ -30,9 +30,10 @@ from comsl.evaluation.systems import (
 from comsl.inference import TASKS, Precision
 from comsl.inference.confidence import load_calibration
 from comsl.inference.decode import DecodingOptions, Hypothesis
+from comsl.inference.memory import GAP, TranslationMemory, read_memory
 from comsl.progress import console, track
 
-TRANSLATORS = ("mixed", "pooled", "text")
+TRANSLATORS = ("mixed", "pooled", "memory", "text")
 """Systems that have nothing to do where nothing is translated."""
 
 
@@ -51,6 +52,8 @@ def evaluate(
     batch_size: int = 8,
     max_new_tokens: int | None = None,
     options: DecodingOptions | None = None,
+    memory: Manifest | None = None,
+    memory_gap: float = GAP,
     lowercase: bool = False,
     normaliser: str = "basic",
     n_bootstrap: int = BOOTSTRAP_SAMPLES,
@@ -67,14 +70,16 @@ def evaluate(
         model: directory or hub id of a ComSL model, or a ``Decoder``.
         manifest: one or several; every row counts, in their order.
         out: folder; what an evaluation with other settings left there is overwritten.
-        systems: of "direct", "cascade", "mixed", "pooled", "text" (see ``systems``); None: "direct", "cascade" and
-            "text", as far as the task has work for them.
+        systems: of "direct", "cascade", "mixed", "pooled", "memory", "text" (see ``systems``); None: "direct",
+            "cascade" and "text", as far as the task has work for them.
         cascade_asr, cascade_mt: models of the cascade's two sides (``cascade_mt`` also makes "text"); None: ``model``.
         train_manifest: adds its hours to the table, the look-up floor, and for every system the scores over the rows
             whose reference does not occur in it.
         lookup: False leaves the floor out.
         task: "translate" (BLEU, chrF++), "transcribe" (WER, CER), or "both".
         beam, batch_size, max_new_tokens: of the decoding; ``options`` replaces the three.
+        memory, memory_gap: what the system "memory" answers from, and "pooled" listens to
+            (``comsl.inference.memory``); rows that are in it, word for word, are counted.
         lowercase: score translations without case (stated in the signature).
         normaliser: of transcripts, key of ``metrics.NORMALISERS``.
         n_bootstrap: resamples for confidence intervals; 0 leaves them out.
@@ -93,10 +98,11 @@ def evaluate(
     rows.check(done, task)
     if LISTENERS.keys() & set(done):
         rows.read_durations()
+    remembered = _memory(memory, memory_gap, done)
     models = {"model": model, "cascade_asr": cascade_asr, "cascade_mt": cascade_mt}
-    settings = decoding_settings(models, manifest, train_manifest, task, options, precision)
+    settings = decoding_settings(models, manifest, train_manifest, task, options, precision, memory, memory_gap)
     log = RecordLog(out, settings)
-    decoders = _Decoders(models, options, device, precision)
+    decoders = _Decoders(models, options, device, precision, remembered)
     for system in done:
         _decode(system, rows, decoders, task, log, options.batch_size)
     training = None if train_manifest is None else TrainingRows(train_manifest)
@@ -109,15 +115,43 @@ def evaluate(
         **{name: model_name(value) for name, value in models.items()},
         "seconds": {system: round(log.seconds.get(system, 0.0), 3) for system in done},
         "decoding": {**asdict(options), "device": decoders.device(), "precision": precision},
+        **_about_memory(memory, remembered, rows),
         "segmentation": _segmentation(records, {s: log.longest_whole[s] for s in done if s in LISTENERS}),
         "attention": caption,
         "confidence": _confidence(model, options, records) if decoders.same("cascade_asr", "cascade_mt") else {},
         "curves": read_curves(model) if isinstance(model, str | Path) else {},
     }
     scoring = ScoringOptions(task, lowercase, normaliser, n_bootstrap)
-    same_ears = [system for system in done if system in LISTENERS and decoders.same(LISTENERS[system])]
+    same_ears = [
+        system for system in done if system in LISTENERS and system != "memory" and decoders.same(LISTENERS[system])
+    ]
     heard = same_ears[1:]
     return write_evaluation(out, records, done, rows, training, scoring, facts, heard_by_another=heard, show=show)
+
+
+def _memory(manifests: Manifest | None, gap: float, systems: Sequence[str]) -> TranslationMemory | None:
+    """Read before anything is decoded."""
+    if not manifests:
+        if "memory" in systems:
+            raise UsageError("the system memory answers from a translation memory: name its manifest (--memory)")
+        return None
+    if not {"memory", "pooled"} & set(systems):
+        raise UsageError("--memory: only the systems memory and pooled use it; name one of them, or leave it out")
+    return read_memory(manifest_paths(manifests), gap)
+
+
+def _about_memory(
+    manifests: Manifest | None, memory: TranslationMemory | None, rows: ManifestRows
+) -> dict[str, dict[str, Any]]:
+    if memory is None:
+        return {}
+    whole = [row for row in rows.rows if None not in (row["target_language"], row["transcript"], row["translation"])]
+    names = ("source_language", "target_language", "transcript", "translation")
+    known = sum(memory.has((row[names[0]], row[names[1]], row[names[2]], row[names[3]])) for row in whole)
+    if known:
+        console.print(f"--memory: {known} of the {len(rows.rows)} rows are in it, word for word", markup=False)
+    paths = [str(path) for path in manifest_paths(manifests)]
+    return {"memory": {"manifests": paths, "gap": memory.gap, "rows_in_it": known}}
 
 
 class _Decoders:
@@ -129,8 +163,10 @@ class _Decoders:
         options: DecodingOptions,
         device: str | None,
         precision: Precision | None,
+        memory: TranslationMemory | None,
     ) -> None:
         self._models, self._options, self._device, self._precision = models, options, device, precision
+        self._memory = memory
         self._loaded: dict[str, Decoder] = {}
 
     def get(self, role: str) -> Decoder:
@@ -139,7 +175,7 @@ class _Decoders:
             assert model is not None
             return model
         if str(model) not in self._loaded:
-            self._loaded[str(model)] = load_decoder(model, self._options, self._device, self._precision)
+            self._loaded[str(model)] = load_decoder(model, self._options, self._device, self._precision, self._memory)
         return self._loaded[str(model)]
 
     def same(self, *roles: str) -> bool:
@@ -166,7 +202,7 @@ def _decode(system: str, rows: ManifestRows, decoders: _Decoders, task: str, log
     # Loaded before any row is touched: a model that cannot be read is no fault of the rows.
     roles = {role: decoders.get(role) for role in ROLES[system]}
     if system in LISTENERS:
-        roles[LISTENERS[system]].check_hearing()
+        roles[LISTENERS[system]].check_hearing(system)
         log.longest_whole[system] = roles[LISTENERS[system]].longest_whole
     runner = SystemRunner(roles, rows.waveform, task, heard)
     batches = [pending[start : start + batch_size] for start in range(0, len(pending), batch_size)]

@@ -53,6 +53,12 @@ def footnotes(scores: dict[str, Any]) -> list[str]:
             "confidence: the chrF that a translation is expected to have, 0 to 1; parts of equal size, from the least "
             "confident on; error: mean distance of confidence and chrF over the parts"
         )
+    if scores.get("memory"):
+        memory = scores["memory"]
+        notes.append(
+            f"memory: {', '.join(memory['manifests'])}, gap {memory['gap']:g}; {memory['rows_in_it']} of the rows are "
+            "in it, word for word"
+        )
     notes.append(f"{_decoding(scores)}; {scores['rows']} rows")
     return notes
 

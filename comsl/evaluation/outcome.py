@@ -12,7 +12,6 @@ from typing import Any
 
 import comsl
 from comsl.evaluation import LOOKUP
-from comsl.evaluation.lookup import Lookup
 from comsl.evaluation.records import SCORES, Record, RecordLog, grouped_failures, write_json
 from comsl.evaluation.report import render, write_html
 from comsl.evaluation.report import show as show_report
@@ -21,6 +20,7 @@ from comsl.evaluation.scoring import direction, transcription_scores, translatio
 from comsl.evaluation.systems import record
 from comsl.evaluation.table import write_table
 from comsl.inference.decode import Hypothesis
+from comsl.inference.lookup import Lookup
 from comsl.provenance import git_commit, versions
 
 

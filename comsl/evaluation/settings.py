@@ -21,6 +21,8 @@ def decoding_settings(
     task: str,
     options: DecodingOptions,
     precision: Precision | None = None,
+    memory: Manifest | None = None,
+    memory_gap: float = 0.0,
 ) -> dict[str, Any] | None:
     """All that hypotheses depend on (batches are not among it); None for models that live in memory."""
     if any(model is not None and not isinstance(model, str | Path) for model in models.values()):
@@ -33,6 +35,7 @@ def decoding_settings(
         "decoding": options.outcome(),
         "precision": precision,
         "versions": versions(),
+        **({"memory": [stamp(path) for path in manifest_paths(memory)], "memory_gap": memory_gap} if memory else {}),
     }
 
 

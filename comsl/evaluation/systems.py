@@ -4,6 +4,7 @@ direct   speech -> translation, one model
 cascade  speech -> transcript -> translation: the same model twice, or two models
 mixed    speech -> transcript, then [transcript ; speech] -> translation, one model (``comsl.inference.decode``)
 pooled   the translation of these three that is likely to be least wrong, one model
+memory   the translation of the sentence of a memory that is likeliest to have been said, one model
 text     the reference transcript -> translation: the upper bound of a cascade
 lookup   the translation of the most similar training transcript: the floor
 """
@@ -22,9 +23,18 @@ import torch
 from comsl.data.audio import SAMPLE_RATE
 from comsl.errors import ComSLError
 from comsl.evaluation.records import Record
-from comsl.inference import TASKS, Mode, Precision
+from comsl.inference import MODES, TASKS, Mode, Precision
 from comsl.inference.clips import Clip, join_texts, longest_clip, prepare_clip
-from comsl.inference.decode import Decoded, DecodingOptions, Hypothesis, check_options, decode_modes, decode_text
+from comsl.inference.decode import (
+    Decoded,
+    DecodingOptions,
+    Hypothesis,
+    check_memory,
+    check_options,
+    decode_modes,
+    decode_text,
+)
+from comsl.inference.memory import TranslationMemory
 from comsl.inference.precision import load_for_inference
 from comsl.inference.segment import MAX_JOINED, segment
 from comsl.model import load_model
@@ -34,11 +44,14 @@ ROLES = {
     "cascade": ("cascade_asr", "cascade_mt"),
     "mixed": ("model",),
     "pooled": ("model",),
+    "memory": ("model",),
     "text": ("cascade_mt",),
 }
 """The decoders that each system needs."""
-LISTENERS = {"direct": "model", "cascade": "cascade_asr", "mixed": "model", "pooled": "model"}
+LISTENERS = {"direct": "model", "cascade": "cascade_asr", "mixed": "model", "pooled": "model", "memory": "model"}
 """The decoder that hears the clips, of the systems that hear any."""
+SILENT = ("direct", "memory")
+"""The modes that need no transcript."""
 
 Item = TypeVar("Item")
 
@@ -71,8 +84,8 @@ class Decoder(Protocol):
     def check_language(self, code: str) -> None:
         """ComSLError if the model lacks the language."""
 
-    def check_hearing(self) -> None:
-        """UsageError if the settings ask for what the model does not have to hear with."""
+    def check_hearing(self, system: str) -> None:
+        """UsageError if the settings, or the system, ask for what the model does not have to hear with."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +107,10 @@ class ModelDecoder:
     cuts at long pauses, trims silence and leaves out what is not speech whatever the length.
     """
 
-    def __init__(self, model: Any, processor: Any, options: DecodingOptions) -> None:
-        self.model, self.processor, self.options = model, processor, options
+    def __init__(
+        self, model: Any, processor: Any, options: DecodingOptions, memory: TranslationMemory | None = None
+    ) -> None:
+        self.model, self.processor, self.options, self.memory = model, processor, options, memory
         self.max_duration = longest_clip(model, processor)
         self.longest_whole = min(self.max_duration, MAX_JOINED)
 
@@ -141,8 +156,9 @@ class ModelDecoder:
             modes,
             self.options,
             transcribe=transcribe,
+            memory=self.memory,
         )
-        heard = transcribe or any(mode != "direct" for mode in modes)
+        heard = transcribe or any(mode not in SILENT for mode in modes)
         joined = []
         for row, (source, target) in enumerate(zip(sources, targets, strict=True)):
             parts = [part for owner, part in zip(owners, found, strict=True) if owner == row]
@@ -157,17 +173,24 @@ class ModelDecoder:
     def check_language(self, code: str) -> None:
         self.processor.language_id(code)
 
-    def check_hearing(self) -> None:
+    def check_hearing(self, system: str) -> None:
         check_options(self.model, self.options)
+        if system in MODES:
+            check_memory(self.model, (system,), self.memory if system in ("pooled", "memory") else None)
 
 
 def load_decoder(
-    path: str | Path, options: DecodingOptions, device: str | None = None, precision: Precision | None = None
+    path: str | Path,
+    options: DecodingOptions,
+    device: str | None = None,
+    precision: Precision | None = None,
+    memory: TranslationMemory | None = None,
 ) -> ModelDecoder:
     """Load a ComSL model (its directory, a run directory or a hub id) onto a device (a GPU if there is one).
 
     Args:
         precision: None: float32 on the CPU, what it is saved in on a GPU.
+        memory: of the systems "memory" and "pooled".
 
     Raises:
         PrecisionError: a precision that the device does not compute in.
@@ -175,10 +198,10 @@ def load_decoder(
     """
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if precision is not None or where.type == "cpu":
-        return ModelDecoder(*load_for_inference(path, where, precision), options)
+        return ModelDecoder(*load_for_inference(path, where, precision), options, memory)
     model, processor = load_model(path)
     to_device: Any = model.to
-    return ModelDecoder(to_device(where), processor, options)
+    return ModelDecoder(to_device(where), processor, options, memory)
 
 
 @dataclass(frozen=True)
@@ -218,6 +241,7 @@ class SystemRunner:
             "cascade": self._cascade,
             "mixed": partial(self._mode, "mixed"),
             "pooled": partial(self._mode, "pooled"),
+            "memory": partial(self._mode, "memory"),
             "text": self._text,
         }
         return each(steps[system], rows, lambda row, error: self._failed(system, row, error))
@@ -283,7 +307,8 @@ class SystemRunner:
 
     def _failed(self, system: str, row: Record, error: str) -> Record:
         nothing = Hypothesis("", float("nan"))
-        transcript = None if system == "text" or (system == "direct" and self.task == "translate") else nothing
+        silent = system in ("text", "memory") or (system == "direct" and self.task == "translate")
+        transcript = None if silent else nothing
         translation = None if self.task == "transcribe" else nothing
         return record(system, row, translation, transcript, error=error)
 

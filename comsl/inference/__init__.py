@@ -10,7 +10,7 @@ Precision = Literal["float32", "bfloat16", "float16", "int8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 """What a model can compute in when it translates; see ``comsl.inference.precision``."""
 
-Mode = Literal["direct", "cascade", "mixed", "pooled"]
+Mode = Literal["direct", "cascade", "mixed", "pooled", "memory"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 """How speech is translated; see ``comsl.inference.decode``."""
 

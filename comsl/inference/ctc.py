@@ -38,7 +38,11 @@ def ctc_scores(log_probs: Tensor, texts: Sequence[str], processor: Any) -> list[
     Args:
         log_probs: [F, C].
     """
-    labels = [processor.ctc_ids(text)[0] for text in texts]
+    return log_likelihoods(log_probs, [processor.ctc_ids(text)[0] for text in texts])
+
+
+def log_likelihoods(log_probs: Tensor, labels: Sequence[Sequence[int]]) -> list[float]:
+    """``ctc_scores`` of texts that are spelled already, as numbers of symbols."""
     losses = torch.nn.functional.ctc_loss(
         log_probs[:, None].expand(-1, len(labels), -1),
         torch.tensor([symbol for row in labels for symbol in row], dtype=torch.long, device=log_probs.device),

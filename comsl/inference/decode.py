@@ -11,10 +11,12 @@ cascade  the speech is transcribed, and the decoder reads the encoded transcript
 mixed    the speech is transcribed, and transcript and speech are encoded together, text first, as in training; the
          decoder reads the speech part of it (``DecodingOptions.mixed_memory``)
 pooled   of the best hypotheses of these three, the one that is likely to be least wrong (``comsl.inference.mbr``)
+memory   the translation of the sentence of a translation memory that is likeliest to have been said
+         (``comsl.inference.memory``); with such a memory "pooled" listens to it as well
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,6 +38,7 @@ from comsl.inference.encoding import (
 )
 from comsl.inference.generate import PROMPT_TOKENS
 from comsl.inference.mbr import least_risk
+from comsl.inference.memory import Recalled, TranslationMemory
 from comsl.inference.nbest import nbest
 from comsl.inference.options import DecodingOptions, Hypothesis
 from comsl.progress import track
@@ -45,6 +48,7 @@ __all__ = [
     "DecodingError",
     "DecodingOptions",
     "Hypothesis",
+    "check_memory",
     "check_options",
     "decode_modes",
     "decode_speech",
@@ -133,6 +137,7 @@ def decode_modes(
     options: DecodingOptions | None = None,
     *,
     transcribe: bool = False,
+    memory: TranslationMemory | None = None,
     description: str | None = None,
 ) -> list[Decoded]:
     """Translate clips in several modes, and transcribe them; the speech encoder runs once, each search once.
@@ -145,13 +150,14 @@ def decode_modes(
             language, and without modes the target is not looked at.
         modes: see the top of this file.
         transcribe: the transcripts are wanted whatever the modes.
+        memory: what the mode "memory" answers from, and "pooled" listens to.
         description: label of a progress bar; None shows none.
 
     Returns:
         One entry a clip, in the order of ``clips``.
 
     Raises:
-        UsageError: an unknown mode or language, or a CTC head that the model does not have.
+        UsageError: an unknown mode or language, a CTC head that the model does not have, or no memory to answer from.
         DecodingError: a transcript that is too long to be read again.
     """
     options = options or DecodingOptions()
@@ -159,13 +165,15 @@ def decode_modes(
         if mode not in MODES:
             raise UsageError(f"unknown mode {mode!r}: use one of {', '.join(MODES)}")
     check_options(model, options)
+    check_memory(model, modes, memory if _recalls(modes, memory) else None)
     names = _codes(source_languages, len(clips))
+    into_names = _codes(target_languages, len(clips)) if modes else names
     sources = _language_ids(source_languages, len(clips), processor)
     targets = _language_ids(target_languages, len(clips), processor) if modes else sources
     positions = _positions(model)
     rows = [
-        _Row(clip, name, source, target, _limit(options, options.tokens_per_second * clip.seconds, positions))
-        for clip, name, source, target in zip(clips, names, sources, targets, strict=True)
+        _Row(clip, name, into, source, target, _limit(options, options.tokens_per_second * clip.seconds, positions))
+        for clip, name, into, source, target in zip(clips, names, into_names, sources, targets, strict=True)
     ]
     batches = batch_by_length([clip.padded_seconds for clip in clips], options.batch_size, options.batch_seconds)
     nothing = Hypothesis("", 0.0)
@@ -173,7 +181,7 @@ def decode_modes(
     steps = batches if description is None else track(batches, total=len(batches), description=description)
     with _decoding(model, options):
         for batch in steps:
-            decoded = _Batch(model, processor, [rows[row] for row in batch], options).decode(modes, transcribe)
+            decoded = _Batch(model, processor, [rows[row] for row in batch], options, memory).decode(modes, transcribe)
             for row, found in zip(batch, decoded, strict=True):
                 results[row] = found
     return results
@@ -183,6 +191,20 @@ def check_options(model: Any, options: DecodingOptions) -> None:
     """UsageError for settings that need a CTC head, of a model that has none."""
     if (options.transcript == "ctc" or options.ctc_weight) and getattr(model, "ctc_head", None) is None:
         raise UsageError("the model has no CTC head: transcribe with the decoder, or compose it with a CTC vocabulary")
+
+
+def check_memory(model: Any, modes: Sequence[str], memory: TranslationMemory | None) -> None:
+    """UsageError for modes that would recall something and cannot."""
+    if "memory" in modes and memory is None:
+        raise UsageError("memory answers from a translation memory: name its manifest with --memory")
+    if memory is not None and not _recalls(modes, memory):
+        raise UsageError("--memory: only memory and pooled use it; ask for one of them, or leave it out")
+    if memory is not None and getattr(model, "ctc_head", None) is None:
+        raise UsageError("--memory: the model has no CTC head to search it with; compose it with a CTC vocabulary")
+
+
+def _recalls(modes: Sequence[str], memory: TranslationMemory | None) -> bool:
+    return memory is not None and ("pooled" in modes or "memory" in modes)
 
 
 def decode_text(
@@ -250,6 +272,8 @@ class _Row:
     clip: Clip
     language: str
     """Spoken, as the processor calls it; ``source`` is its token."""
+    into: str
+    """What it is translated into; ``target`` is its token."""
     source: int
     target: int
     limit: int
@@ -259,15 +283,23 @@ class _Row:
 class _Batch:
     """Clips that are decoded together."""
 
-    def __init__(self, model: Any, processor: Any, rows: Sequence[_Row], options: DecodingOptions) -> None:
-        self.model, self.processor, self.rows, self.options = model, processor, rows, options
+    def __init__(
+        self,
+        model: Any,
+        processor: Any,
+        rows: Sequence[_Row],
+        options: DecodingOptions,
+        memory: TranslationMemory | None,
+    ) -> None:
+        self.model, self.processor, self.rows, self.options, self.memory = model, processor, rows, options, memory
         self.targets = [row.target for row in rows]
         self.limits = [row.limit for row in rows]
 
     def decode(self, modes: Sequence[Mode], transcribe: bool) -> list[Decoded]:
         searched = [mode for mode in PARTS if mode in modes or "pooled" in modes]
         heard = transcribe or any(mode != "direct" for mode in searched)
-        spelled = heard and (self.options.transcript == "ctc" or self.options.ctc_weight > 0)
+        recalls = _recalls(modes, self.memory)
+        spelled = recalls or (heard and (self.options.transcript == "ctc" or self.options.ctc_weight > 0))
         clips = embed_clips(
             self.model, self.processor, [row.clip for row in self.rows], [row.source for row in self.rows], spelled
         )
@@ -285,11 +317,41 @@ class _Batch:
             else:
                 found[mode] = self._nbest(self._mixed(clips, self._ids(transcripts, blank=True)))
         results = []
-        for place in range(len(self.rows)):
-            lists = {mode: [found[part][place] for part in (PARTS if mode == "pooled" else (mode,))] for mode in modes}
-            chosen = {mode: least_risk(*lists[mode], sampled=self.options.do_sample) for mode in modes}
+        for place, (row, clip) in enumerate(zip(self.rows, clips, strict=True)):
+            recalled: list[Recalled] = []
+            if recalls and self.memory is not None and clip.ctc is not None:
+                recalled = self.memory.recall(clip.ctc, self.processor, row.language, row.into)
+            here = {mode: lists[place] for mode, lists in found.items()}
+            chosen = {mode: self._chosen(mode, here, recalled) for mode in modes}
             results.append(Decoded(transcripts[place] if heard else None, chosen))
         return results
+
+    def _chosen(self, mode: Mode, found: Mapping[Mode, list[Hypothesis]], recalled: Sequence[Recalled]) -> Hypothesis:
+        sampled = self.options.do_sample
+        if mode == "memory":
+            return Hypothesis(recalled[0].translation if recalled else "", math.nan)
+        if mode != "pooled":
+            return least_risk(found[mode], sampled=sampled)
+        if recalled and self.memory is not None:
+            if recalled[0].gap <= self.memory.gap:
+                return Hypothesis(recalled[0].translation, math.nan)
+            return least_risk(*(found[part] for part in PARTS), sampled=sampled, recalled=self._voices(recalled))
+        return least_risk(*(found[part] for part in PARTS), sampled=sampled)
+
+    def _voices(self, recalled: Sequence[Recalled]) -> list[tuple[Hypothesis, float]]:
+        """Translations of the sentences most like what was said, with their weights: together as much as the three
+        modes where the best would just have counted as said again, and less by e for every nat a character more."""
+        assert self.memory is not None
+        best: dict[str, float] = {}
+        for each in recalled:
+            best.setdefault(each.translation, each.gap)
+        kept = list(best.items())[: max(self.options.beam, self.options.mbr)]
+        shares = [math.exp(recalled[0].gap - gap) for _, gap in kept]
+        mass = len(PARTS) * math.exp(self.memory.gap - recalled[0].gap)
+        return [
+            (Hypothesis(text, math.nan), mass * share / sum(shares))
+            for (text, _), share in zip(kept, shares, strict=True)
+        ]
 
     def _ids(self, transcripts: Sequence[Hypothesis], blank: bool = False) -> list[list[int]]:
         texts = [transcript.text for transcript in transcripts]

@@ -50,14 +50,17 @@ def probabilities(candidates: Sequence[Hypothesis]) -> list[float]:
     return [mass / sum(masses) for mass in masses]
 
 
-def least_risk(*lists: Sequence[Hypothesis], sampled: bool = False) -> Hypothesis:
+def least_risk(
+    *lists: Sequence[Hypothesis], sampled: bool = False, recalled: Sequence[tuple[Hypothesis, float]] = ()
+) -> Hypothesis:
     """The candidate of the highest expected chrF; the first one of several.
 
     Args:
         lists: candidates, a list each way of translating.
         sampled: they are samples, equally likely as they are.
+        recalled: candidates from elsewhere with their weights; a list has 1.
     """
-    candidates = [candidate for found in lists for candidate in found]
+    candidates = [candidate for found in lists for candidate in found] + [candidate for candidate, _ in recalled]
     if len(candidates) == 1:
         return candidates[0]
     weights = [
@@ -65,5 +68,6 @@ def least_risk(*lists: Sequence[Hypothesis], sampled: bool = False) -> Hypothesi
         for found in lists
         for weight in ([1 / len(found)] * len(found) if sampled or len(found) == 1 else probabilities(found))
     ]
+    weights += [weight for _, weight in recalled]
     utilities = expected_chrf([candidate.text for candidate in candidates], weights)
     return candidates[utilities.index(max(utilities))]

@@ -15,9 +15,10 @@ from comsl.errors import ComSLError, UsageError
 from comsl.inference import MODES, TASKS, Mode, Precision, Task
 from comsl.inference.clips import Clip, join_texts, longest_clip, prepare_clip
 from comsl.inference.confidence import COMPARED, EVIDENCE, Calibration, evidence, load_calibration
-from comsl.inference.decode import Decoded, DecodingOptions, check_options, decode_modes
+from comsl.inference.decode import Decoded, DecodingOptions, check_memory, check_options, decode_modes
 from comsl.inference.encoding import DecodingError, batch_by_length
 from comsl.inference.inputs import AudioInput, FileError, expand_inputs
+from comsl.inference.memory import TranslationMemory
 from comsl.inference.precision import load_for_inference
 from comsl.inference.segment import MAX_JOINED, THRESHOLD, Segment, segment
 from comsl.inference.subtitles import FileResult, SegmentResult
@@ -105,6 +106,7 @@ class Translator:
         mode: Mode = "direct",
         confidence: bool = False,
         decoding: DecodingOptions | None = None,
+        memory: TranslationMemory | None = None,
         max_duration: float | None = None,
         min_pause: float = 0.6,
         threshold: float = THRESHOLD,
@@ -124,8 +126,9 @@ class Translator:
             target: language to translate into; plays no part in ``task="transcribe"``.
             task: "translate", "transcribe" or "both".
             decoding: further settings of the search; its ``beam`` and ``batch_size`` give way to the arguments.
-            mode: how to translate, each segment by itself: "direct", "cascade", "mixed" or "pooled" (see
+            mode: how to translate, each segment by itself: "direct", "cascade", "mixed", "pooled" or "memory" (see
                 ``comsl.inference.decode``).
+            memory: what the mode "memory" answers from, and "pooled" listens to.
             confidence: translate in the modes direct and cascade as well and give their agreement, and of a model that
                 ``comsl calibrate`` has calibrated the confidence.
             max_duration: longest segment in seconds; None: 28, or what the model takes if that is less.
@@ -155,10 +158,11 @@ class Translator:
         options = replace(decoding or DecodingOptions(), beam=beam, batch_size=batch_size)
         inputs = expand_inputs(files)
         check_options(self.model, options)
+        check_memory(self.model, (mode,), memory)
         if confidence and self.calibration is not None:
             self.calibration.check(options, mode)
         cutting = limit, min_pause, threshold, max_joined
-        job = _Job(self, source, target, task, options, cutting, mode, confidence)
+        job = _Job(self, source, target, task, options, cutting, mode, confidence, memory)
         results = job.run(inputs)
         if not progress:
             return results
@@ -187,6 +191,7 @@ class _Job:
     cutting: tuple[float, float, float, float]
     mode: Mode
     confidence: bool
+    memory: TranslationMemory | None
 
     @property
     def modes(self) -> tuple[Mode, ...]:
@@ -243,7 +248,15 @@ class _Job:
         heard = self.task != "translate"
         try:
             found = decode_modes(
-                model, processor, clips, self.source, self.target, self.modes, self.options, transcribe=heard
+                model,
+                processor,
+                clips,
+                self.source,
+                self.target,
+                self.modes,
+                self.options,
+                transcribe=heard,
+                memory=self.memory,
             )
         except DecodingError as error:
             if len(rows) == 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from comsl.errors import ComSLError, UsageError
 from comsl.evaluation import evaluate as module
 from comsl.evaluation import report
 from comsl.evaluation.evaluate import evaluate
+from comsl.evaluation.outcome import Evaluation
 from comsl.evaluation.records import RecordLog, read_records, read_scores, write_json
 from comsl.evaluation.report import footnotes, transcription_lines, translation_lines
 from comsl.evaluation.settings import decoding_settings
@@ -65,7 +67,7 @@ class Answers:
             for clip in clips
         ]
 
-    def check_hearing(self) -> None: ...
+    def check_hearing(self, system: str) -> None: ...
 
     def check_language(self, code: str) -> None:
         if code not in ("de", "en", "fr"):
@@ -477,7 +479,7 @@ def test_what_a_pattern_names_may_not_change_unnoticed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"systems": ["oracle"]}, "unknown system 'oracle': known are direct, cascade, mixed, pooled, text"),
+        ({"systems": ["oracle"]}, "unknown system 'oracle': known are direct, cascade, mixed, pooled, memory, text"),
         ({"task": "summarise"}, "unknown task"),
         ({"normaliser": "fancy"}, "unknown normaliser"),
         ({"systems": []}, "no system"),
@@ -562,3 +564,41 @@ def test_the_attention_picture_is_of_one_segment(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(model, "prepare", lambda samples: PreparedClip([], whole=False))
     assert evaluate(model, manifest, tmp_path / "silent", ["direct"], **arguments).scores["attention"] is None
     assert not (tmp_path / "silent" / "attention.png").exists()
+
+
+def test_a_memory_answers_without_a_transcript_and_is_part_of_the_settings(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from tests.tiny import tiny_comsl, waveform
+
+    manifest = make_manifest(tmp_path, **{f"r{index}": {"duration": 1.0} for index in range(4)})
+    for index in range(4):
+        soundfile.write(tmp_path / f"{index}.wav", waveform(1.0, seed=index), 16_000)
+    tiny_comsl(tmp_path / "model", ctc_vocabulary=["<blank>", *" abcdefghijklmnopqrstuvwxyz"])
+
+    def run(memory: Path | None, *systems: str) -> Evaluation:
+        arguments: dict[str, Any] = {"options": DecodingOptions(beam=1, max_new_tokens=2), "n_bootstrap": 0}
+        return evaluate(tmp_path / "model", manifest, tmp_path / "out", systems, memory=memory, show=False, **arguments)
+
+    pairs = itertools.product("abcdefghijklmnopqrstuvwxyz", repeat=2)  # whatever a random head hears is like one
+    rows = [{"source_language": "de", "target_language": "en", "transcript": "".join(pair)} for pair in pairs]
+    memory = tmp_path / "memory.jsonl"
+    write_manifest([{**row, "id": str(n), "translation": "from memory"} for n, row in enumerate(rows)], memory)
+    result = run(memory, "memory")
+    assert {record["transcript_hypothesis"] for record in result.records} == {None}
+    assert {record["hypothesis"] for record in result.records} <= {"from memory", ""}
+    assert "from memory" in {record["hypothesis"] for record in result.records}
+    assert result.scores["transcription"] == {}
+    assert result.scores["memory"] == {"manifests": [str(memory)], "gap": 1.0, "rows_in_it": 0}
+    assert "0 of the rows are in it" in (tmp_path / "out" / "table.md").read_text()
+    # Another content of the same file: nothing of the earlier answers is taken over.
+    write_manifest([{**row, "id": str(n), "translation": "other words"} for n, row in enumerate(rows)], memory)
+    assert "other words" in {record["hypothesis"] for record in run(memory, "memory").records}
+    run(manifest, "pooled")
+    assert "4 of the 4 rows are in it" in " ".join(capfd.readouterr().err.split())
+    with pytest.raises(UsageError, match="name its manifest"):
+        run(None, "memory", "direct")
+    with pytest.raises(UsageError, match="only the systems memory and pooled"):
+        run(memory, "direct")
+    with pytest.raises(ComSLError, match=r"none\.jsonl"):
+        run(tmp_path / "none.jsonl", "memory")

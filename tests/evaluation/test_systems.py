@@ -77,7 +77,7 @@ def test_modes_are_those_of_the_segments(tmp_path: Path, monkeypatch: pytest.Mon
     assert whole.transcript.tokens == [token for part in alone for token in part.transcript.tokens]
     deaf = ModelDecoder(decoder.model, decoder.processor, DecodingOptions(transcript="ctc"))
     with pytest.raises(UsageError, match="no CTC head"):
-        deaf.check_hearing()
+        deaf.check_hearing("direct")
     assert deaf.text(["a b"], ["de"], ["en"])  # a cascade's second half need not hear
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from comsl.errors import ComSLError
-from comsl.evaluation.lookup import Lookup
+from comsl.inference.lookup import Lookup
 
 
 def test_weights_by_hand() -> None:

@@ -1,0 +1,153 @@
+"""A translation memory that is searched by ear: sentences with translations by people, for what has been said before.
+
+The transcript that the CTC head writes of a clip finds the sentences that are spelled most like it
+(``comsl.inference.lookup``); the CTC head then says how likely each of these is to be what was said.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from comsl.data.characters import normalize_characters
+from comsl.errors import UsageError
+from comsl.inference.ctc import greedy_transcript, log_likelihoods
+from comsl.inference.lookup import Lookup
+from comsl.languages import get_language
+from comsl.progress import console
+
+CANDIDATES = 100
+"""Sentences that the CTC head is asked about."""
+GAP = 1.0
+"""Of ``TranslationMemory.gap``."""
+
+MemoryRow = tuple[str, str, str, str]
+"""Source language, target language, transcript, translation."""
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """A sentence of the memory, for a clip."""
+
+    translation: str
+    transcript: str
+    gap: float
+    """By how many nats a character the CTC head finds it less likely than what it heard itself; a character of both on
+    average, so that neither short sentences nor long ones gain."""
+
+
+class _Direction:
+    """The sentences of one direction: each transcript once, with the translation that it has most often."""
+
+    def __init__(self) -> None:
+        self._translations: dict[str, Counter[str]] = {}
+
+    def add(self, transcript: str, translation: str) -> None:
+        self._translations.setdefault(normalize_characters(transcript), Counter())[translation] += 1
+
+    @cached_property
+    def transcripts(self) -> list[str]:
+        return list(self._translations)
+
+    @cached_property
+    def lookup(self) -> Lookup:
+        best = [translations.most_common(1)[0][0] for translations in self._translations.values()]
+        return Lookup(self.transcripts, best)
+
+    def has(self, transcript: str, translation: str) -> bool:
+        return translation in self._translations.get(normalize_characters(transcript), ())
+
+
+class TranslationMemory:
+    """Sentences with their translations.
+
+    The index of a direction is made when it is first asked for: some 3 kB a sentence, and 10 kB while it is made.
+
+    Args:
+        rows: languages in any of CoVoST's, Whisper's, mBART-50's ... codes.
+        gap: nats a character: a sentence that CTC finds by no more than this less likely than its own transcript counts
+            as said again, and the mode "pooled" answers with its translation.
+        name: for messages.
+    """
+
+    def __init__(self, rows: Iterable[MemoryRow], gap: float = GAP, name: str = "the memory") -> None:
+        if not (math.isfinite(gap) and gap >= 0):
+            raise UsageError(f"--memory-gap {gap}: a number of nats, at least 0, is wanted")
+        self.gap, self.name = gap, name
+        self._directions: dict[tuple[str, str], _Direction] = {}
+        for source, target, transcript, translation in rows:
+            self._directions.setdefault(_direction(source, target), _Direction()).add(transcript, translation)
+        self._missed: set[tuple[str, str]] = set()
+
+    def has(self, row: MemoryRow) -> bool:
+        """Whether this very sentence is in it, with this translation."""
+        direction = self._directions.get(_direction(*row[:2]))
+        return direction is not None and direction.has(*row[2:])
+
+    def recall(self, log_probs: Tensor, processor: Any, source: str, target: str) -> list[Recalled]:
+        """Sentences of that direction, the likeliest first; none where nothing was heard or nothing is like it.
+
+        Args:
+            log_probs: [F, C] of the CTC head.
+        """
+        direction = self._direction(source, target)
+        heard = greedy_transcript(log_probs, processor.ctc_vocabulary)
+        said = normalize_characters(heard.text)
+        if direction is None or not said:
+            return []
+        similarities = direction.lookup.similarities(said)
+        best = np.argsort(-similarities, kind="stable")[:CANDIDATES]
+        places = [int(place) for place in best if similarities[place] > 0]
+        # What the head cannot spell in that many frames, or cannot spell at all, was not said.
+        spelled = {place: processor.ctc_ids(direction.transcripts[place]) for place in places}
+        places = [place for place in places if 0 < len(spelled[place][0]) <= len(log_probs) and not spelled[place][1]]
+        own, *scores = log_likelihoods(log_probs, [heard.tokens, *(spelled[place][0] for place in places)])
+        found = []
+        for place, score in zip(places, scores, strict=True):
+            transcript = direction.transcripts[place]
+            if math.isfinite(score):
+                gap = 2 * (own - score) / (len(said) + len(transcript))
+                found.append(Recalled(direction.lookup.translations[place], transcript, gap))
+        return sorted(found, key=lambda each: each.gap)
+
+    def _direction(self, source: str, target: str) -> _Direction | None:
+        wanted = _direction(source, target)
+        if wanted not in self._directions and wanted not in self._missed:
+            self._missed.add(wanted)
+            there = ", ".join("-".join(each) for each in self._directions)
+            console.print(f"{self.name}: nothing of {'-'.join(wanted)} in it, only of {there}", markup=False)
+        return self._directions.get(wanted)
+
+
+def _direction(source: str, target: str) -> tuple[str, str]:
+    return get_language(source).code, get_language(target).code
+
+
+def read_memory(manifests: Sequence[str | Path], gap: float = GAP) -> TranslationMemory:
+    """The rows of manifests that have both texts.
+
+    Raises:
+        UsageError: there are none, or no such gap.
+        ManifestError: a manifest that cannot be used.
+    """
+    from comsl.data.manifest import load_manifest  # heavy, and only needed with a memory
+
+    names = ("source_language", "target_language", "transcript", "translation")
+    rows: list[MemoryRow] = []
+    for manifest in manifests:
+        table = load_manifest(Path(manifest)).data
+        for row in zip(*(table.column(name).to_pylist() for name in names), strict=True):
+            if row[1] is not None and (row[2] or "").strip() and (row[3] or "").strip():
+                rows.append(row)
+    name = f"--memory {', '.join(map(str, manifests))}"
+    if not rows:
+        raise UsageError(f"{name}: no row has both a transcript and a translation")
+    return TranslationMemory(rows, gap, name)
