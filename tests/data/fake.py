@@ -52,3 +52,7 @@ class FakeProcessor:
     def ctc_ids(self, text: str) -> tuple[list[int], int]:
         ids = [ord(letter) for letter in text if letter != "?"]
         return ids, len(text) - len(ids)
+
+    def word_numbers(self, text: str) -> tuple[list[int], list[int]]:
+        letters = [place for place, letter in enumerate(text) if letter != "?"]
+        return list(range(len(text.split()))), [text[:place].count(" ") for place in letters]

@@ -31,6 +31,7 @@ KEYS = {
     },
     "translation": {"translation_decoder_input_ids", "translation_labels", "translation_unknown"},
     "ctc": {"ctc_labels", "ctc_unknown"},
+    "words": {"transcript_words", "ctc_words"},
 }
 
 
@@ -67,6 +68,14 @@ def test_all_keys() -> None:
         floats = {"input_features", "durations"}
         assert value.dtype == (torch.float32 if name in floats else torch.int64), name
         assert value.shape[0] == 2
+
+
+def test_words_stand_beside_tokens_and_symbols() -> None:
+    batch = build("transcript", "ctc", "words")
+    assert batch["transcript_words"] == [[-1, 0, 1, -1], [-1, 0, -1, -1]]  # language, "a", "bbb", end
+    assert batch["ctc_words"] == [[0, 0, 1, 1, 1], [0, 0, -1, -1, -1]]
+    assert np.shape(batch["transcript_words"]) == np.shape(batch["transcript_ids"])
+    assert np.shape(batch["ctc_words"]) == np.shape(batch["ctc_labels"])
 
 
 def test_text() -> None:
