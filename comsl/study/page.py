@@ -69,11 +69,15 @@ def _scores(study: Study) -> str:
             "## Scores",
             _table(header, rows, left=1),
             "BLEU a test set and direction: mean over seeds (± standard deviation over them, where there are several). "
-            "The means over these columns stand with their 95% intervals, of sentences and seeds together. Minutes of "
-            "training, a seed, without the pretraining of the parts.",
+            f"The means over {_counted(study)} stand with their 95% intervals, of sentences and seeds together. "
+            "Minutes of training, a seed, without the pretraining of the parts.",
             _about_seeds(study),
         ]
     )
+
+
+def _counted(study: Study) -> str:
+    return f"the columns of {', '.join(study.plan.tests)}" if study.plan.beside else "these columns"
 
 
 def _about_seeds(study: Study) -> str:

@@ -3,6 +3,7 @@
 title: what is studied
 intro: a paragraph for the top of the page
 tests: [test_2016, test_2017]
+beside: [test_2017_novel]                 # shown, but in no mean and no question: rows of the others once more, say
 arms:                                     # in the order of the table
   - {arm: 05-both-st, label: "(5) both parts, ST"}
   - {arm: 11-cascade, label: "(11) cascade", system: cascade, also: ../../cascade-mt}
@@ -56,6 +57,8 @@ class Plan:
     tests: Sequence[str]
     arms: Sequence[Arm]
     contrasts: Sequence[Contrast] = ()
+    beside: Sequence[str] = ()
+    """Test sets that are shown and counted nowhere."""
     notes: Sequence[str] = ()
 
 
@@ -75,7 +78,8 @@ def load_study(path: Path) -> Plan:
     for label in (label for contrast in contrasts for label in (contrast.a, contrast.b)):
         if label not in labels:
             raise StudyError(f"{path}: contrasts: no arm {label!r}; did you mean {nearest(label, labels, 0.0)!r}?")
-    return Plan(tree["title"], tree["intro"], tree["tests"], arms, contrasts, tree.get("notes") or ())
+    notes, beside = tree.get("notes") or (), tree.get("beside") or ()
+    return Plan(tree["title"], tree["intro"], tree["tests"], arms, contrasts, beside, notes)
 
 
 def _made(kind: type, entry: Any, where: str) -> Any:

@@ -42,6 +42,8 @@ class Result:
     seeds: list[str]
     rows: dict[str, int] = field(default_factory=dict)
     """Cell -> test rows."""
+    beside: tuple[str, ...] = ()
+    """Test sets that do not count."""
     cells: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     """Metric -> cell -> a score a seed."""
     draws: dict[str, Floats] = field(default_factory=dict)
@@ -55,7 +57,11 @@ class Result:
 
     def overall(self, metric: str) -> list[float]:
         """Mean over cells, a seed each."""
-        return [float(np.mean(scores)) for scores in zip(*self.cells[metric].values(), strict=True)]
+        counted = [scores for cell, scores in self.cells[metric].items() if self.counts(cell)]
+        return [float(np.mean(scores)) for scores in zip(*counted, strict=True)]
+
+    def counts(self, cell: str) -> bool:
+        return cell.rpartition(" ")[0] not in self.beside
 
 
 @dataclass(frozen=True)
@@ -98,11 +104,13 @@ def run_study(plan: Plan, runs: Path, n_samples: int = BOOTSTRAP_SAMPLES) -> Stu
         UsageError: no arm has an evaluation; an arm lacks one of its tests, or a system.
         ComparisonError: evaluations of the same test over other rows.
     """
-    found = {arm.label: _read(arm, runs, plan.tests) for arm in plan.arms}
+    found = {arm.label: _read(arm, runs, [*plan.tests, *plan.beside]) for arm in plan.arms}
     there = {label: rows for label, rows in found.items() if rows is not None}
     if not there:
         raise UsageError(f"{runs} holds no evaluation of any arm: <arm>/<seed>/<test> is where they are looked for")
-    results = {arm.label: _result(arm, runs, there[arm.label]) for arm in plan.arms if arm.label in there}
+    results = {
+        arm.label: _result(arm, runs, there[arm.label], tuple(plan.beside)) for arm in plan.arms if arm.label in there
+    }
     signatures = _score(results, there, n_samples)
     spread, degrees = {}, 0
     for metric in TRANSLATION_METRICS:
@@ -135,9 +143,9 @@ def _read(arm: Arm, runs: Path, tests: Sequence[str]) -> Rows | None:
     return found or None
 
 
-def _result(arm: Arm, runs: Path, rows: Rows) -> Result:
+def _result(arm: Arm, runs: Path, rows: Rows, beside: tuple[str, ...]) -> Result:
     sizes = {cell: len(records) for cell, records in next(iter(rows.values())).items()}
-    result = Result(arm, list(rows), sizes)
+    result = Result(arm, list(rows), sizes, beside)
     for seed, cells in rows.items():
         folders = [runs / arm.arm / seed, *([runs / arm.arm / arm.also / seed] if arm.also else [])]
         if (folders[0] / LOG).is_file():
@@ -186,7 +194,8 @@ def _score(results: Mapping[str, Result], rows: Mapping[str, Rows], n_samples: i
             for (label, _), part, sums in zip(everyone, counts[kind], drawn, strict=True):
                 scores = results[label].cells.setdefault(kind, {}).setdefault(cell, [])
                 scores.append(corpus_score(metric, part.sum(0)))
-                totals[kind][label].append(scores_of(metric, sums))
+                if results[label].counts(cell):
+                    totals[kind][label].append(scores_of(metric, sums))
     for kind, by_label in totals.items():
         for label, draws in by_label.items():
             results[label].draws[kind] = np.mean(draws, axis=0)

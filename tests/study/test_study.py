@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -192,3 +193,21 @@ def test_transcripts_and_confidences_are_shown(runs: Path) -> None:
     assert "| (1) good | 50.0 ± 10.0 | 25.0 ± 5.0 | 50.0 ± 10.0 | 25.0 ± 5.0 |" in page
     assert "| (1) good | test | 0.200 | 0.60 |" in page
     assert "| (2) bad | test |" not in page
+
+
+def test_a_test_beside_is_shown_and_counted_nowhere(runs: Path) -> None:
+    alone = run_study(PLAN, runs, n_samples=50)
+    for folder in runs.glob("*/*/test"):
+        (folder.parent / "part").mkdir()
+        records = (folder / "hypotheses.jsonl").read_text().splitlines()[:30]
+        (folder.parent / "part" / "hypotheses.jsonl").write_text("".join(record + "\n" for record in records))
+        (folder.parent / "part" / "scores.json").write_text((folder / "scores.json").read_text())
+    study = run_study(dataclasses.replace(PLAN, beside=["part"]), runs, n_samples=50)
+    assert study.results[0].rows == {"test de-en": 20, "test fr-en": 20, "part de-en": 20, "part fr-en": 10}
+    assert [answer.difference for answer in study.answers] == [answer.difference for answer in alone.answers]
+    for result, other in zip(study.results, alone.results, strict=True):
+        assert result.overall("bleu") == other.overall("bleu")
+        assert study.interval(result, "bleu") == alone.interval(other, "bleu")
+    page = render(study, "p.png")
+    assert "| part fr-en |" in page
+    assert "The means over the columns of test stand" in page

@@ -85,8 +85,9 @@ def test_a_study_is_about_the_arms_of_its_workflow(path: Path) -> None:
     written = {Path(output).parts[-3] for step in steps if step.words[0] == "evaluate" for output in outputs_of(step)}
     study = load_study(path)
     assert {arm.arm for arm in study.arms} <= written
-    evaluations = [output for step in steps for output in outputs_of(step) if Path(output).name in study.tests]
-    assert len(evaluations) == len(study.tests) * RUNS[path.parent.name]
+    tests = [*study.tests, *study.beside]
+    evaluations = [output for step in steps for output in outputs_of(step) if Path(output).name in tests]
+    assert len(evaluations) == len(tests) * RUNS[path.parent.name]
 
 
 @pytest.mark.parametrize(
