@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from comsl.commands.common import positive
 from comsl.errors import UsageError
-from comsl.inference import MIXED_MEMORIES, PRECISIONS, TRANSCRIPT_SOURCES
+from comsl.inference import MEMORY_GAP, MIXED_MEMORIES, PRECISIONS, TRANSCRIPT_SOURCES
 
 if TYPE_CHECKING:
     from comsl.inference.decode import DecodingOptions
@@ -65,10 +65,10 @@ def add_modes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--memory-gap",
         type=float,
-        default=1.0,
+        default=MEMORY_GAP,
         metavar="X",
         help="by how many nats a character CTC may find a sentence of the memory less likely than its own transcript, "
-        "for pooled to take it as said again (default 1)",
+        f"for pooled to take it as said again (default {MEMORY_GAP:g})",
     )
 
 

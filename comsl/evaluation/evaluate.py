@@ -27,10 +27,10 @@ from comsl.evaluation.systems import (
     SystemRunner,
     load_decoder,
 )
-from comsl.inference import TASKS, Precision
+from comsl.inference import MEMORY_GAP, TASKS, Precision
 from comsl.inference.confidence import load_calibration
 from comsl.inference.decode import DecodingOptions, Hypothesis
-from comsl.inference.memory import GAP, TranslationMemory, read_memory
+from comsl.inference.memory import TranslationMemory, read_memory
 from comsl.progress import console, track
 
 TRANSLATORS = ("mixed", "pooled", "memory", "text")
@@ -53,7 +53,7 @@ def evaluate(
     max_new_tokens: int | None = None,
     options: DecodingOptions | None = None,
     memory: Manifest | None = None,
-    memory_gap: float = GAP,
+    memory_gap: float = MEMORY_GAP,
     lowercase: bool = False,
     normaliser: str = "basic",
     n_bootstrap: int = BOOTSTRAP_SAMPLES,

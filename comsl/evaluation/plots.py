@@ -29,7 +29,7 @@ def curves_png(panels: Mapping[str, Mapping[str, Curve]]) -> bytes:
         axes.set(title=title, xlabel="step")
         axes.grid(alpha=0.3)
         axes.legend(fontsize="x-small", frameon=False)
-    return _png(figure)
+    return png(figure)
 
 
 def attention_png(attention: Attention) -> bytes:
@@ -46,17 +46,18 @@ def attention_png(attention: Attention) -> bytes:
         panels[0].set_ylabel("log-mel")
     extent = (0.0, attention.seconds, len(attention.tokens) - 0.5, -0.5)
     panels[-1].imshow(attention.weights, aspect="auto", extent=extent, cmap="viridis", interpolation="nearest")
-    panels[-1].set_yticks(np.arange(len(attention.tokens)), [_plain(token) for token in attention.tokens], fontsize=8)
+    panels[-1].set_yticks(np.arange(len(attention.tokens)), [plain(token) for token in attention.tokens], fontsize=8)
     panels[-1].set_xlabel("seconds of speech")
-    return _png(figure)
+    return png(figure)
 
 
-def _plain(token: str) -> str:
+def plain(token: str) -> str:
     """A dollar would start a formula."""
     return token.replace("$", r"\$")
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG file."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # scripts that the built-in font lacks

@@ -18,6 +18,9 @@ TranscriptSource = Literal["decoder", "ctc"]
 TRANSCRIPT_SOURCES: tuple[TranscriptSource, ...] = get_args(TranscriptSource)
 """What transcribes: the decoder, or the CTC head of a model that has one."""
 
+MEMORY_GAP = 1.0
+"""Of ``comsl.inference.memory``, in nats a character."""
+
 MixedMemory = Literal["speech", "text", "both"]
 MIXED_MEMORIES: tuple[MixedMemory, ...] = get_args(MixedMemory)
 """What the decoder reads of an encoded [transcript ; speech]."""

@@ -165,7 +165,8 @@ def decode_modes(
         if mode not in MODES:
             raise UsageError(f"unknown mode {mode!r}: use one of {', '.join(MODES)}")
     check_options(model, options)
-    check_memory(model, modes, memory if _recalls(modes, memory) else None)
+    memory = memory if _recalls(modes) else None
+    check_memory(model, modes, memory)
     names = _codes(source_languages, len(clips))
     into_names = _codes(target_languages, len(clips)) if modes else names
     sources = _language_ids(source_languages, len(clips), processor)
@@ -197,14 +198,16 @@ def check_memory(model: Any, modes: Sequence[str], memory: TranslationMemory | N
     """UsageError for modes that would recall something and cannot."""
     if "memory" in modes and memory is None:
         raise UsageError("memory answers from a translation memory: name its manifest with --memory")
-    if memory is not None and not _recalls(modes, memory):
+    if memory is None:
+        return
+    if not _recalls(modes):
         raise UsageError("--memory: only memory and pooled use it; ask for one of them, or leave it out")
-    if memory is not None and getattr(model, "ctc_head", None) is None:
+    if getattr(model, "ctc_head", None) is None:
         raise UsageError("--memory: the model has no CTC head to search it with; compose it with a CTC vocabulary")
 
 
-def _recalls(modes: Sequence[str], memory: TranslationMemory | None) -> bool:
-    return memory is not None and ("pooled" in modes or "memory" in modes)
+def _recalls(modes: Sequence[str]) -> bool:
+    return "pooled" in modes or "memory" in modes
 
 
 def decode_text(
@@ -298,8 +301,8 @@ class _Batch:
     def decode(self, modes: Sequence[Mode], transcribe: bool) -> list[Decoded]:
         searched = [mode for mode in PARTS if mode in modes or "pooled" in modes]
         heard = transcribe or any(mode != "direct" for mode in searched)
-        recalls = _recalls(modes, self.memory)
-        spelled = recalls or (heard and (self.options.transcript == "ctc" or self.options.ctc_weight > 0))
+        by_ctc = heard and (self.options.transcript == "ctc" or self.options.ctc_weight > 0)
+        spelled = by_ctc or self.memory is not None
         clips = embed_clips(
             self.model, self.processor, [row.clip for row in self.rows], [row.source for row in self.rows], spelled
         )
@@ -319,7 +322,7 @@ class _Batch:
         results = []
         for place, (row, clip) in enumerate(zip(self.rows, clips, strict=True)):
             recalled: list[Recalled] = []
-            if recalls and self.memory is not None and clip.ctc is not None:
+            if self.memory is not None and clip.ctc is not None:
                 recalled = self.memory.recall(clip.ctc, self.processor, row.language, row.into)
             here = {mode: lists[place] for mode, lists in found.items()}
             chosen = {mode: self._chosen(mode, here, recalled) for mode in modes}
@@ -327,16 +330,13 @@ class _Batch:
         return results
 
     def _chosen(self, mode: Mode, found: Mapping[Mode, list[Hypothesis]], recalled: Sequence[Recalled]) -> Hypothesis:
-        sampled = self.options.do_sample
         if mode == "memory":
             return Hypothesis(recalled[0].translation if recalled else "", math.nan)
-        if mode != "pooled":
-            return least_risk(found[mode], sampled=sampled)
-        if recalled and self.memory is not None:
-            if recalled[0].gap <= self.memory.gap:
-                return Hypothesis(recalled[0].translation, math.nan)
-            return least_risk(*(found[part] for part in PARTS), sampled=sampled, recalled=self._voices(recalled))
-        return least_risk(*(found[part] for part in PARTS), sampled=sampled)
+        if mode == "pooled" and recalled and self.memory is not None and recalled[0].gap <= self.memory.gap:
+            return Hypothesis(recalled[0].translation, math.nan)
+        lists = [found[part] for part in (PARTS if mode == "pooled" else (mode,))]
+        voices = self._voices(recalled) if mode == "pooled" and recalled else []
+        return least_risk(*lists, sampled=self.options.do_sample, recalled=voices)
 
     def _voices(self, recalled: Sequence[Recalled]) -> list[tuple[Hypothesis, float]]:
         """Translations of the sentences most like what was said, with their weights: together as much as the three

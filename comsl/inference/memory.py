@@ -19,6 +19,7 @@ from torch import Tensor
 
 from comsl.data.characters import normalize_characters
 from comsl.errors import UsageError
+from comsl.inference import MEMORY_GAP
 from comsl.inference.ctc import greedy_transcript, log_likelihoods
 from comsl.inference.lookup import Lookup
 from comsl.languages import get_language
@@ -26,8 +27,6 @@ from comsl.progress import console
 
 CANDIDATES = 100
 """Sentences that the CTC head is asked about."""
-GAP = 1.0
-"""Of ``TranslationMemory.gap``."""
 
 MemoryRow = tuple[str, str, str, str]
 """Source language, target language, transcript, translation."""
@@ -78,7 +77,7 @@ class TranslationMemory:
         name: for messages.
     """
 
-    def __init__(self, rows: Iterable[MemoryRow], gap: float = GAP, name: str = "the memory") -> None:
+    def __init__(self, rows: Iterable[MemoryRow], gap: float = MEMORY_GAP, name: str = "the memory") -> None:
         if not (math.isfinite(gap) and gap >= 0):
             raise UsageError(f"--memory-gap {gap}: a number of nats, at least 0, is wanted")
         self.gap, self.name = gap, name
@@ -131,7 +130,7 @@ def _direction(source: str, target: str) -> tuple[str, str]:
     return get_language(source).code, get_language(target).code
 
 
-def read_memory(manifests: Sequence[str | Path], gap: float = GAP) -> TranslationMemory:
+def read_memory(manifests: Sequence[str | Path], gap: float = MEMORY_GAP) -> TranslationMemory:
     """The rows of manifests that have both texts.
 
     Raises:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from comsl.evaluation.plots import plain, png
 from comsl.study.statistics import Study
 
 
@@ -23,11 +21,9 @@ def scores_png(study: Study) -> bytes:
         )
         if len(seeds) > 1:
             axes.plot(seeds, [place] * len(seeds), "|", color="C1", markersize=9)
-    axes.set_yticks(range(len(results)), [result.arm.label.replace("$", r"\$") for result in results], fontsize=8)
+    axes.set_yticks(range(len(results)), [plain(result.arm.label) for result in results], fontsize=8)
     axes.invert_yaxis()
     axes.set_xlabel("mean BLEU, 95% interval; | a seed")
     axes.set_xlim(left=0)
     axes.grid(axis="x", alpha=0.3)
-    picture = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(picture)
-    return picture.getvalue()
+    return png(figure)

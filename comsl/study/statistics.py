@@ -150,15 +150,17 @@ def _result(arm: Arm, runs: Path, rows: Rows, beside: tuple[str, ...]) -> Result
         folders = [runs / arm.arm / seed, *([runs / arm.arm / arm.also / seed] if arm.also else [])]
         if (folders[0] / LOG).is_file():
             result.seconds.append(sum(map(training_seconds, folders)))
+        tests = dict.fromkeys(cell.rpartition(" ")[0] for cell in cells)
+        scores = {test: read_scores(runs / arm.arm / seed / test) for test in tests}
         for cell in cells:
             test, _, languages = cell.rpartition(" ")
-            transcription = read_scores(runs / arm.arm / seed / test)["transcription"] or {}
+            transcription = scores[test]["transcription"] or {}
             rates = transcription.get(arm.system, {"pairs": {}})["pairs"].get(languages.split("-")[0])
             if rates is not None:
                 for rate in ("wer", "cer"):
                     result.transcripts.setdefault(rate, {}).setdefault(cell, []).append(rates[rate])
-        for test in dict.fromkeys(cell.rpartition(" ")[0] for cell in cells):
-            sure = (read_scores(runs / arm.arm / seed / test).get("confidence") or {}).get(arm.system)
+        for test in tests:
+            sure = (scores[test].get("confidence") or {}).get(arm.system)
             if sure is not None:
                 result.confidence.setdefault(test, []).append((sure["error"], sure["correlation"]))
     return result
