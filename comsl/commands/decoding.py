@@ -67,8 +67,8 @@ def add_modes(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=MEMORY_GAP,
         metavar="X",
-        help="by how many nats a character CTC may find a sentence of the memory less likely than its own transcript, "
-        f"for pooled to take it as said again (default {MEMORY_GAP:g})",
+        help="nats a character by which CTC finds the memory's best sentence less likely than its own transcript "
+        f"where pooled trusts the memory as much as its other ways together (default {MEMORY_GAP:g})",
     )
 
 

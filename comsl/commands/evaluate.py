@@ -27,8 +27,8 @@ def add_evaluate(command: Command) -> None:
         nargs="+",
         choices=SYSTEMS,
         help="direct: speech to translation; cascade: transcript, then its translation; mixed: from the transcript and "
-        "the speech together; pooled: the best of these three, told by how they agree; memory: the sentence of "
-        "--memory that is likeliest to have been said; text: translation of the reference transcript, the upper bound "
+        "the speech together; pooled: the best of these three, told by how they agree; memory: the safest of the "
+        "sentences of --memory that may have been said; text: translation of the reference transcript, the upper bound "
         "(default: direct, cascade and text, if the task has work for them)",
     )
     parser.add_argument("--cascade-asr", metavar="DIR", help="model that transcribes in the cascade (default: --model)")

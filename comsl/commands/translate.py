@@ -44,7 +44,7 @@ def add_translate(command: Command) -> None:
         choices=MODES,
         default="direct",
         help="direct: from the speech; cascade: from its transcript; mixed: from [transcript ; speech]; pooled: the "
-        "best of the three, told by how they agree; memory: the sentence of --memory that is likeliest to have been "
+        "best of the three, told by how they agree; memory: the safest of the sentences of --memory that may have been "
         "said (default direct)",
     )
     parser.add_argument(

@@ -11,8 +11,8 @@ cascade  the speech is transcribed, and the decoder reads the encoded transcript
 mixed    the speech is transcribed, and transcript and speech are encoded together, text first, as in training; the
          decoder reads the speech part of it (``DecodingOptions.mixed_memory``)
 pooled   of the best hypotheses of these three, the one that is likely to be least wrong (``comsl.inference.mbr``)
-memory   the translation of the sentence of a translation memory that is likeliest to have been said
-         (``comsl.inference.memory``); with such a memory "pooled" listens to it as well
+memory   of the translations of the sentences of a translation memory that are likeliest to have been said, the one that
+         is likely to be least wrong (``comsl.inference.memory``); with such a memory "pooled" listens to it as well
 """
 
 import math
@@ -330,28 +330,15 @@ class _Batch:
         return results
 
     def _chosen(self, mode: Mode, found: Mapping[Mode, list[Hypothesis]], recalled: Sequence[Recalled]) -> Hypothesis:
+        voices = self.memory.voices(recalled) if self.memory is not None and mode in ("memory", "pooled") else []
         if mode == "memory":
-            return Hypothesis(recalled[0].translation if recalled else "", math.nan)
-        if mode == "pooled" and recalled and self.memory is not None and recalled[0].gap <= self.memory.gap:
-            return Hypothesis(recalled[0].translation, math.nan)
+            return least_risk(recalled=voices) if voices else Hypothesis("", math.nan)
         lists = [found[part] for part in (PARTS if mode == "pooled" else (mode,))]
-        voices = self._voices(recalled) if mode == "pooled" and recalled else []
+        if voices:  # as much in sum as the three modes together, where the memory's trust in its best is 1
+            assert self.memory is not None
+            mass = len(lists) * self.memory.trust(recalled[0])
+            voices = [(voice, weight * mass) for voice, weight in voices]
         return least_risk(*lists, sampled=self.options.do_sample, recalled=voices)
-
-    def _voices(self, recalled: Sequence[Recalled]) -> list[tuple[Hypothesis, float]]:
-        """Translations of the sentences most like what was said, with their weights: together as much as the three
-        modes where the best would just have counted as said again, and less by e for every nat a character more."""
-        assert self.memory is not None
-        best: dict[str, float] = {}
-        for each in recalled:
-            best.setdefault(each.translation, each.gap)
-        kept = list(best.items())[: max(self.options.beam, self.options.mbr)]
-        shares = [math.exp(recalled[0].gap - gap) for _, gap in kept]
-        mass = len(PARTS) * math.exp(self.memory.gap - recalled[0].gap)
-        return [
-            (Hypothesis(text, math.nan), mass * share / sum(shares))
-            for (text, _), share in zip(kept, shares, strict=True)
-        ]
 
     def _ids(self, transcripts: Sequence[Hypothesis], blank: bool = False) -> list[list[int]]:
         texts = [transcript.text for transcript in transcripts]

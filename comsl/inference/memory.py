@@ -1,7 +1,9 @@
 """A translation memory that is searched by ear: sentences with translations by people, for what has been said before.
 
 The transcript that the CTC head writes of a clip finds the sentences that are spelled most like it
-(``comsl.inference.lookup``); the CTC head then says how likely each of these is to be what was said.
+(``comsl.inference.lookup``); the CTC head then says how likely each of these is to be what was said. The nearest of
+them are candidates of minimum Bayes risk (``comsl.inference.mbr``): none may be what was said, and a translation that
+several of them nearly share is safer than the first one's.
 """
 
 from __future__ import annotations
@@ -22,11 +24,18 @@ from comsl.errors import UsageError
 from comsl.inference import MEMORY_GAP
 from comsl.inference.ctc import greedy_transcript, log_likelihoods
 from comsl.inference.lookup import Lookup
+from comsl.inference.options import Hypothesis
 from comsl.languages import get_language
 from comsl.progress import console
 
 CANDIDATES = 100
 """Sentences that the CTC head is asked about."""
+
+VOICES = 16
+"""Different translations that are candidates: on Mboshi's validation set as good as all, and quick to compare."""
+
+TEMPERATURE = 0.5
+"""Nats a character by which a sentence must be less likely to weigh less by e (docs/results/mboshi.md)."""
 
 MemoryRow = tuple[str, str, str, str]
 """Source language, target language, transcript, translation."""
@@ -72,14 +81,14 @@ class TranslationMemory:
 
     Args:
         rows: languages in any of CoVoST's, Whisper's, mBART-50's ... codes.
-        gap: nats a character: a sentence that CTC finds by no more than this less likely than its own transcript counts
-            as said again, and the mode "pooled" answers with its translation.
+        gap: nats a character: where CTC finds the likeliest sentence by this much less likely than its own transcript,
+            the mode "pooled" trusts the memory as much as all its other ways together.
         name: for messages.
     """
 
     def __init__(self, rows: Iterable[MemoryRow], gap: float = MEMORY_GAP, name: str = "the memory") -> None:
-        if not (math.isfinite(gap) and gap >= 0):
-            raise UsageError(f"--memory-gap {gap}: a number of nats, at least 0, is wanted")
+        if not 0 <= gap <= 100:
+            raise UsageError(f"--memory-gap {gap}: a number of nats from 0 to 100 is wanted")
         self.gap, self.name = gap, name
         self._directions: dict[tuple[str, str], _Direction] = {}
         for source, target, transcript, translation in rows:
@@ -116,6 +125,22 @@ class TranslationMemory:
                 gap = 2 * (own - score) / (len(said) + len(transcript))
                 found.append(Recalled(direction.lookup.translations[place], transcript, gap))
         return sorted(found, key=lambda each: each.gap)
+
+    def voices(self, recalled: Sequence[Recalled]) -> list[tuple[Hypothesis, float]]:
+        """Translations of what was recalled, likeliest first, with weights of sum 1; their scores are NaN."""
+        best: dict[str, float] = {}
+        for each in recalled:  # of sentences that are translated alike the likeliest
+            best.setdefault(each.translation, each.gap)
+        kept = list(best.items())[:VOICES]
+        shares = [math.exp((kept[0][1] - gap) / TEMPERATURE) for _, gap in kept]
+        return [
+            (Hypothesis(text, math.nan), share / sum(shares)) for (text, _), share in zip(kept, shares, strict=True)
+        ]
+
+    def trust(self, best: Recalled) -> float:
+        """1 where the likeliest sentence is as far from what was heard as ``gap`` says, e times as much for every
+        ``TEMPERATURE`` that it is nearer."""
+        return math.exp((self.gap - best.gap) / TEMPERATURE)
 
     def _direction(self, source: str, target: str) -> _Direction | None:
         wanted = _direction(source, target)

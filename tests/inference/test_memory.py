@@ -13,7 +13,7 @@ from comsl.inference.clips import prepare_clip
 from comsl.inference.ctc import ctc_scores
 from comsl.inference.decode import DecodingOptions, Hypothesis, check_memory, decode_modes
 from comsl.inference.mbr import least_risk
-from comsl.inference.memory import TranslationMemory, read_memory
+from comsl.inference.memory import Recalled, TranslationMemory, read_memory
 from tests.tiny import tiny_comsl, waveform
 
 SENTENCES = [
@@ -133,6 +133,23 @@ def test_memory_answers_and_pooled_believes_what_was_said_again(parts, manifest)
     assert row.translations["pooled"].text == without.translations["pooled"].text
 
 
+def test_what_several_recalled_sentences_nearly_share_is_safer_than_the_first():
+    memory = TranslationMemory(rows_of([("ja", "yes")]), gap=1.5)
+    near = [
+        Recalled("he went", "a", 0.9),
+        Recalled("the old man sleeps", "b", 1.0),
+        Recalled("the old man slept", "c", 1.1),
+    ]
+    voices = memory.voices([*near, Recalled("he went", "d", 1.2)])
+    shares = [1, math.exp(-0.2), math.exp(-0.4)]  # half a nat: e; the second "he went" adds nothing
+    assert [voice.text for voice, _ in voices] == [each.translation for each in near]
+    assert [weight for _, weight in voices] == pytest.approx([share / sum(shares) for share in shares])
+    assert least_risk(recalled=voices).text == "the old man sleeps"
+    assert memory.trust(near[1]) == pytest.approx(math.e)
+    many = [Recalled(f"number {number}", "", float(number)) for number in range(40)]
+    assert [voice.text for voice, _ in memory.voices(many)] == [f"number {number}" for number in range(16)]
+
+
 def test_pooled_listens_less_the_less_a_sentence_is_like_what_was_said(parts, monkeypatch):
     model, processor = parts
     clip = prepare_clip(waveform(2.0), processor)
@@ -145,7 +162,7 @@ def test_pooled_listens_less_the_less_a_sentence_is_like_what_was_said(parts, mo
     options = replace(OPTIONS, transcript="ctc")
     hearing(model, "der mann las ein buch")
     rows = rows_of([("der mann las mein buch", "the man was reading my book")])
-    for gap, doubt, wanted in ((0.0, 1.0, "the man was reading my book"), (0.0, 8.0, "the man reads the book")):
+    for gap, doubt, wanted in ((0.1, 1.0, "the man was reading my book"), (0.1, 12.0, "the man reads the book")):
         hearing(model, "der mann las ein buch", doubt)
         memory = TranslationMemory(rows, gap)
         (row,) = decode_modes(model, processor, [clip], "de", "en", ["pooled"], options, memory=memory)
@@ -171,7 +188,7 @@ def test_what_cannot_be_is_said(parts, manifest, tmp_path):
     )
     with pytest.raises(UsageError, match=r"none\.jsonl: no row has both"):
         read_memory([tmp_path / "none.jsonl"])
-    with pytest.raises(UsageError, match="at least 0"):
+    with pytest.raises(UsageError, match="from 0 to 100"):
         read_memory([manifest], math.nan)
     deaf = tiny_comsl(tmp_path / "deaf")
     with pytest.raises(UsageError, match="no CTC head to search it with"):
