@@ -18,6 +18,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from comsl.data.held_out import HeldOut
 from comsl.data.manifest import write_manifest
 from comsl.errors import ComSLError, UsageError
 from comsl.evaluation.records import write_json
@@ -29,7 +30,6 @@ from comsl.inference import Precision
 from comsl.inference.decode import DecodingOptions
 from comsl.provenance import git_commit, versions
 from comsl.pseudo_labels.filters import REASONS, Filters, LanguageIdentifier
-from comsl.pseudo_labels.held_out import HeldOut
 from comsl.pseudo_labels.shards import SHARD_ROWS, Row, Shards, digest, translate
 from comsl.training.distributed import rank
 

@@ -12,11 +12,11 @@ import pyarrow.compute as pc
 
 from comsl.data.corpora.common_voice import CLIPS, VALIDATED, find, has_table, is_unpacked, read_utterances, unpack
 from comsl.data.corpora.common_voice import Source as Release
+from comsl.data.held_out import HeldOut, covost_manifests
 from comsl.data.manifest import load_manifest
 from comsl.errors import UsageError
 from comsl.languages import get_language
 from comsl.progress import console
-from comsl.pseudo_labels.held_out import HeldOut, covost_manifests
 from comsl.pseudo_labels.label import Source
 from comsl.pseudo_labels.shards import POLL, Row
 from comsl.training.distributed import rank

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from comsl.data.held_out import HeldOut, covost_manifests
 from comsl.data.manifest import write_manifest
 from comsl.errors import UsageError
 from comsl.pseudo_labels.filters import REASONS, Filters, LanguageIdentifier, repeats
-from comsl.pseudo_labels.held_out import HeldOut, covost_manifests
 
 
 def labelled(**changes: Any) -> dict[str, Any]:

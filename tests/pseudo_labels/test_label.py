@@ -13,13 +13,13 @@ import soundfile
 
 import comsl.demo
 from comsl import cli
+from comsl.data.held_out import HeldOut
 from comsl.data.manifest import load_manifest, write_manifest
 from comsl.demo.grammar import generate
 from comsl.errors import ComSLError, UsageError
 from comsl.inference.decode import DecodingOptions, decode_text
 from comsl.model import load_model
 from comsl.pseudo_labels.filters import Filters
-from comsl.pseudo_labels.held_out import HeldOut
 from comsl.pseudo_labels.label import Labelling, pseudo_label
 from comsl.pseudo_labels.sources import from_manifests
 from tests.tiny import waveform

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from comsl.data.corpora.audit import bare_text
 from comsl.data.errors import CorpusError
-from comsl.data.manifest import load_manifest, write_manifest
+from comsl.data.held_out import HeldOut
+from comsl.data.manifest import write_manifest
 from comsl.errors import UsageError
 from comsl.files import sha256_of_files, write_atomically
 from comsl.languages import get_language
@@ -73,7 +73,7 @@ def prepare(
     except OSError as error:
         raise CorpusError(f"{error.filename}: {error.strerror}; name a file of sentence pairs") from None
     summary = Summary([str(file) for file in files], (source, target), [str(path) for path in held_out], digest)
-    kept_away = _sentences(held_out)
+    kept_away = HeldOut.read(map(Path, held_out))
     write_manifest(_rows(files, (source, target), columns, kept_away, summary), out / MANIFEST)
     write_atomically(out / "prepare.json", json.dumps(dataclasses.asdict(summary), indent=2, ensure_ascii=False) + "\n")
     console.print(f"{out / MANIFEST}: {summary.rows} pairs of {summary.lines} lines", markup=False, soft_wrap=True)
@@ -83,22 +83,11 @@ def prepare(
     return summary
 
 
-def _sentences(manifests: Sequence[str | Path]) -> set[tuple[str, str]]:
-    """(language, bare sentence), of either side."""
-    found: set[tuple[str, str]] = set()
-    for path in manifests:
-        table = load_manifest(path).data
-        for column, language in (("transcript", "source_language"), ("translation", "target_language")):
-            pairs = zip(table.column(language).to_pylist(), table.column(column).to_pylist(), strict=True)
-            found.update((code, bare_text(text)) for code, text in pairs if text)
-    return found
-
-
 def _rows(
     files: Sequence[str | Path],
     languages: tuple[str, str],
     columns: tuple[int, int],
-    kept_away: set[tuple[str, str]],
+    kept_away: HeldOut,
     summary: Summary,
 ) -> Iterator[Row]:
     for file in files:
@@ -109,7 +98,7 @@ def _rows(
             if not all(texts):
                 summary.empty += 1
                 continue
-            if any((language, bare_text(text)) in kept_away for language, text in zip(languages, texts, strict=True)):
+            if any(kept_away.holds(text, language) for language, text in zip(languages, texts, strict=True)):
                 summary.held_out_lines += 1
                 continue
             summary.rows += 1

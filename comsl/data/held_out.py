@@ -1,4 +1,4 @@
-"""What must not be labelled: clips that have a human translation, and clips and sentences of dev and test."""
+"""What must stay out of training: clips and sentences of dev and test; of pseudo-labels also what people translated."""
 
 from __future__ import annotations
 
