@@ -14,8 +14,8 @@ def add_train(command: Command) -> None:
     parser = command(
         "train",
         "train as a recipe says; the same command again goes on where the last one stopped",
-        "comsl train recipes/mboshi/comsl.yaml --output_dir runs/mboshi",
-        "comsl train recipes/mboshi/comsl.yaml --output_dir runs/no-erm --objectives.erm null --seed 2",
+        "comsl train recipe.yaml --data.train train.jsonl --data.dev dev.jsonl --output_dir runs/mine",
+        "comsl train recipe.yaml --output_dir runs/no-erm --objectives.erm null --seed 2",
         "torchrun --nproc_per_node 8 -m comsl train recipe.yaml --output_dir runs/eight",
     )
     parser.usage = "comsl train RECIPE [RECIPE ...] --output_dir DIR [--any.key VALUE ...]"
