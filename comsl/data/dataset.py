@@ -6,7 +6,7 @@ run was resumed change nothing.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -21,11 +21,12 @@ from torch.utils.data import Dataset
 
 from comsl.data.audio import MIN_DURATION, SAMPLE_RATE, audio_duration, load_audio
 from comsl.data.augment import AugmentSettings, augment_waveform, mask_features
+from comsl.data.constants import TooLong
 from comsl.data.errors import DataError
 from comsl.data.manifest import ManifestPath, load_manifest
 from comsl.data.teacher import TeacherCache, Top
 from comsl.errors import ComSLError, UsageError
-from comsl.progress import track
+from comsl.progress import console, track
 
 NEEDS: dict[str, tuple[str, ...]] = {
     "speech": ("audio",),
@@ -102,10 +103,12 @@ class SpeechTranslationDataset(Dataset[Example]):
             Never more than its ``fixed_duration``.
         mixed: what the text encoder reads of a clip behind its transcript; None where it does not, or has no limit.
         teacher: cached distributions of the same rows, which go into the examples.
+        too_long: "leave_out" leaves out the rows that are known to be longer than the model reads, and says so; the
+            data set is then that much smaller (``left_out``). Needs ``fields``.
 
     Raises:
         DataError: a row lacks a column that the fields need, is in a language that the processor lacks, or is known
-            to be too long or too short, naming the rows: better now than after an hour of training.
+            to be too long or too short, naming the rows: better now than after an hour of training; or none is left.
         UsageError: the processor pads every clip to more than the model reads.
     """
 
@@ -119,6 +122,7 @@ class SpeechTranslationDataset(Dataset[Example]):
         max_duration: float | None = None,
         mixed: MixedLimit | None = None,
         teacher: TeacherCache | None = None,
+        too_long: TooLong = "error",
     ) -> None:
         self.manifest = manifest if isinstance(manifest, datasets.Dataset) else load_manifest(manifest)
         if self.manifest._indices is not None:  # a selection: its columns would be those of the whole
@@ -136,6 +140,9 @@ class SpeechTranslationDataset(Dataset[Example]):
         # Shared memory, so that workers that live on from one epoch to the next see it change.
         self._epoch = torch.zeros((), dtype=torch.long).share_memory_()
         self._seconds: npt.NDArray[np.float64] | None = None
+        self._kept: npt.NDArray[np.int64] | None = None  # rows as the manifest and the teacher number them
+        self.left_out = 0
+        """Rows of the manifest that are too long, and not in the data set."""
         self._stack = self._find_stack()
         self._check_columns()
         self._check_languages()
@@ -147,8 +154,11 @@ class SpeechTranslationDataset(Dataset[Example]):
                 f"the fixed duration of {self.fixed_duration:g} s, which every clip is padded to, is longer than the"
                 f" {max_duration:g} s that the model reads at most: compose it with a shorter fixed_duration"
             )
-        if self.fields is not None:
-            self._check_durations(_numbers(self.manifest.data.column("duration")))
+        if self.fields is None:
+            return
+        if too_long == "leave_out":
+            self._leave_out()
+        self._check_durations(_numbers(self.manifest.data.column("duration")))
 
     def _find_stack(self) -> int | None:
         extractor = getattr(self.processor, "feature_extractor", None)
@@ -183,7 +193,7 @@ class SpeechTranslationDataset(Dataset[Example]):
             index, row["id"], key, row["source_language"], row["target_language"], row["transcript"], row["translation"]
         )
         if self.teacher is not None:
-            example.teacher = self.teacher[index]
+            example.teacher = self.teacher[index if self._kept is None else int(self._kept[index])]
         if row.get("audio") is not None and (self.fields is None or "speech" in self.fields):
             try:
                 self._add_speech(example, row["audio"])
@@ -281,17 +291,43 @@ class SpeechTranslationDataset(Dataset[Example]):
 
     def _check_durations(self, seconds: npt.NDArray[np.float64]) -> None:
         """Refuse what is known to be too long or too short; NaN: not known."""
-        longest = np.inf if self.max_duration is None else self.max_duration + _LENGTH_SLACK
-        for wrong in (seconds > longest, seconds < MIN_DURATION):
-            rows = np.flatnonzero(wrong)
-            if rows.size:
-                reason = self._wrong_duration(float(seconds[rows[0]]))
-                raise DataError(f"{self._rows(rows)} {reason}")
-        if self.mixed is not None:
-            self._check_mixed_lengths(seconds)
+        for rows, reason in self._too_long(seconds):
+            raise DataError(f"{self._rows(rows)} {reason}")
+        short = np.flatnonzero(seconds < MIN_DURATION)
+        if short.size:
+            raise DataError(f"{self._rows(short)} {self._wrong_duration(float(seconds[short[0]]))}")
 
-    def _check_mixed_lengths(self, seconds: npt.NDArray[np.float64]) -> None:
-        """Refuse clips that are known to have no room beside their transcript.
+    def _leave_out(self) -> None:
+        """Go on without the rows that are too long."""
+        seconds = self._measured()
+        kept = np.ones(len(self), dtype=bool)
+        for rows, reason in self._too_long(seconds):
+            kept[rows] = False
+            if rows.size == len(self):
+                raise DataError(f"{self._rows(rows)} {reason}; that leaves nothing")
+            console.print(f"left out: {self._rows(rows)} {reason}", markup=False, soft_wrap=True)
+        if not kept.any():
+            raise DataError(f"{self._rows(np.flatnonzero(~kept))} more than the model reads; that leaves nothing")
+        if kept.all():
+            return
+        self._kept = np.flatnonzero(kept)
+        self.left_out = len(self) - self._kept.size
+        self.manifest = self.manifest.select(self._kept).flatten_indices()
+        self._seconds = seconds[kept]
+
+    def _too_long(self, seconds: npt.NDArray[np.float64]) -> Iterator[tuple[npt.NDArray[np.int64], str]]:
+        """Rows known to be too long, and what is wrong with the first: alone, then behind their transcripts."""
+        if self.max_duration is not None:
+            rows = np.flatnonzero(seconds > self.max_duration + _LENGTH_SLACK)
+            if rows.size:
+                yield rows, str(self._wrong_duration(float(seconds[rows[0]])))
+        if self.mixed is not None:
+            reasons = self._without_room(seconds)
+            if reasons:
+                yield np.array([*reasons]), next(iter(reasons.values()))
+
+    def _without_room(self, seconds: npt.NDArray[np.float64]) -> dict[int, str]:
+        """Clips that are known to have no room beside their transcript, with the reason.
 
         Only rows of which this could be true are tokenised: a token is a character at least. Where a tokeniser takes
         one character apart (NFKC does so with a few) a row may be overlooked, and is found when it is read.
@@ -307,13 +343,17 @@ class SpeechTranslationDataset(Dataset[Example]):
             reason = self._too_long_together(float(seconds[row]), tokens)
             if reason:
                 reasons[row] = reason
-        if reasons:
-            raise DataError(f"{self._rows(np.array([*reasons]))} {next(iter(reasons.values()))}")
+        return reasons
 
     def durations(self) -> npt.NDArray[np.float64]:
         """Seconds of each row [rows], from the manifest or else from the file's header; NaN without audio."""
-        if self._seconds is not None:
-            return self._seconds
+        if self._seconds is None:
+            seconds = self._measured()
+            self._check_durations(seconds)
+            self._seconds = seconds
+        return self._seconds
+
+    def _measured(self) -> npt.NDArray[np.float64]:
         seconds = _numbers(self.manifest.data.column("duration"))
         audio = self.manifest.data.column("audio")
         unknown = np.flatnonzero(np.isnan(seconds) & audio.is_valid().to_numpy())
@@ -321,8 +361,6 @@ class SpeechTranslationDataset(Dataset[Example]):
             with ThreadPoolExecutor(8) as pool:
                 found = pool.map(self._read_duration, unknown.tolist())
                 seconds[unknown] = list(track(found, total=unknown.size, description="lengths of clips", unit="clips"))
-            self._check_durations(seconds)
-        self._seconds = seconds
         return seconds
 
     def _read_duration(self, index: int) -> float:

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import yaml
 
 from comsl.data.augment import AugmentSettings
+from comsl.data.constants import TooLong
 from comsl.errors import UsageError
 from comsl.training.recipe import (
     Tree,
@@ -125,6 +126,7 @@ class DataConfiguration:
     temperature: float | None = setting(None, "languages are sampled by size ** (1 / temperature); null: as they come")
     num_workers: int = setting(2, "processes that load data, per device; the result does not depend on it")
     mask_probability: float = setting(0.15, "share of the transcript's tokens masked for masked token prediction")
+    too_long: TooLong = setting("error", "training clips that are longer than the model reads: error, or leave_out")
     augment: AugmentSettings = section(AugmentSettings, "what is done to training clips")
 
 

@@ -39,7 +39,15 @@ def stage_data(
     settings = configuration.data
     augment: AugmentSettings | None = settings.augment if training else None
     dataset = SpeechTranslationDataset(
-        rows, processor, augment, configuration.seed, fields, max_duration, mixed, teacher
+        rows,
+        processor,
+        augment,
+        configuration.seed,
+        fields,
+        max_duration,
+        mixed,
+        teacher,
+        settings.too_long if training else "error",  # scores are of all rows
     )
     limit = settings.max_batch_seconds if "speech" in fields else float(settings.max_batch_characters)
     temperature = settings.temperature if training else None

@@ -244,6 +244,27 @@ def test_no_clip_is_slowed_down_beyond_the_room_beside_its_transcript(tmp_path: 
     assert durations == pytest.approx([0.375, 0.5, 0.625, 0.75, 0.7, 0.8])
 
 
+@pytest.mark.parametrize("known", [True, False], ids=["manifest", "header"])
+def test_rows_that_are_too_long_are_left_out_where_that_is_asked_for(known, tmp_path: Path, capfd) -> None:
+    rows = rows_of(tmp_path, transcript="ja", **({} if known else {"duration": None}))
+    rows[1]["transcript"] = "ja " * 60
+    write_manifest(rows, tmp_path / "m.jsonl")
+    whole = mixed(tmp_path / "m.jsonl", mixed=None)
+    arguments = {"teacher": [f"teacher of {number}" for number in range(6)], "too_long": "leave_out"}
+    dataset = mixed(tmp_path / "m.jsonl", mixed=MixedLimit(6.5, 0.1), max_duration=0.65, **arguments)
+    assert [dataset[number].id for number in range(len(dataset))] == ["r0", "r2", "r3"]
+    assert [dataset[number].teacher for number in range(3)] == ["teacher of 0", "teacher of 2", "teacher of 3"]
+    assert (dataset.left_out, whole.left_out) == (3, 0)
+    assert dataset.costs() == pytest.approx([0.3, 0.5, 0.6], abs=1e-3)
+    np.testing.assert_array_equal(dataset[1].features, whole[2].features)
+    said = capfd.readouterr().err
+    assert "left out: 2 rows (first: 'r4', 'r5') have 0.70 s of audio, the model reads 0.65 s at most" in said
+    assert "left out: row 'r1' has 0.40 s of audio and a transcript of 62 tokens" in said
+    assert len(mixed(tmp_path / "m.jsonl", mixed=MixedLimit(6.5, 0.1), max_duration=2.0, **arguments)) == 5
+    with pytest.raises(DataError, match="6 rows .* that leaves nothing"):
+        mixed(tmp_path / "m.jsonl", mixed=MixedLimit(0.2, 0.1), max_duration=0.65, **arguments)
+
+
 def test_a_fixed_duration_is_what_stands_beside_the_transcript(tmp_path: Path) -> None:
     write_manifest(rows_of(tmp_path, duration=None), tmp_path / "m.jsonl")
     processor = FakeProcessor()
