@@ -63,13 +63,16 @@ def calibrate(folder: str | Path, out: str | Path | None = None) -> tuple[Calibr
     settings = {name: decoding[name] for name in DecodingOptions().outcome()}
     weights = {system: fit(*rows) for system, rows in fitted.items()}
     counts = {system: len(quality) for system, (_, quality) in fitted.items()}
-    calibration = Calibration(weights, settings, scores["manifests"], counts)
+    calibration = Calibration(weights, settings, scores["manifests"], counts, bool(scores.get("memory")))
     calibration.save(where / CALIBRATION)
     return calibration, where / CALIBRATION
 
 
-def reliability(records: Sequence[Record], calibration: Calibration) -> dict[str, dict[str, Any]]:
-    """By system, how confidences and qualities go together.
+def reliability(records: Sequence[Record], calibration: Calibration, memory: bool = False) -> dict[str, dict[str, Any]]:
+    """By system, how confidences and qualities go together; of those that it was made for.
+
+    Args:
+        memory: whether pooled had a translation memory.
 
     Returns:
         ``bins``: as many rows in each, from the least confident on, with the means of confidence and chrF;
@@ -78,7 +81,7 @@ def reliability(records: Sequence[Record], calibration: Calibration) -> dict[str
     """
     found = {}
     for system, (features, quality) in judge(records).items():
-        if system not in calibration.weights:
+        if system not in calibration.weights or (system == "pooled" and memory != calibration.memory):
             continue
         sure = np.array([calibration.confidence(system, row) for row in features.tolist()])
         parts = [part for part in np.array_split(np.argsort(sure, kind="stable"), BINS) if len(part)]

@@ -118,7 +118,9 @@ def evaluate(
         **_about_memory(memory, remembered, rows),
         "segmentation": _segmentation(records, {s: log.longest_whole[s] for s in done if s in LISTENERS}),
         "attention": caption,
-        "confidence": _confidence(model, options, records) if decoders.same("cascade_asr", "cascade_mt") else {},
+        "confidence": _confidence(model, options, remembered, records)
+        if decoders.same("cascade_asr", "cascade_mt")
+        else {},
         "curves": read_curves(model) if isinstance(model, str | Path) else {},
     }
     scoring = ScoringOptions(task, lowercase, normaliser, n_bootstrap)
@@ -238,7 +240,9 @@ def _segmentation(records: Sequence[Record], longest_whole: dict[str, float]) ->
     return found
 
 
-def _confidence(model: str | Path | Decoder, options: DecodingOptions, records: Sequence[Record]) -> dict[str, Any]:
+def _confidence(
+    model: str | Path | Decoder, options: DecodingOptions, memory: TranslationMemory | None, records: Sequence[Record]
+) -> dict[str, Any]:
     """How reliable the confidences of a calibrated model are on these rows; nothing where none can be told."""
     calibration = load_calibration(model) if isinstance(model, str | Path) else None
     if calibration is None:
@@ -248,7 +252,7 @@ def _confidence(model: str | Path | Decoder, options: DecodingOptions, records: 
     except UsageError as error:
         console.print(f"no table of confidences: {error}", markup=False)
         return {}
-    return reliability(records, calibration)
+    return reliability(records, calibration, memory is not None)
 
 
 def _draw_attention(decoders: _Decoders, records: Sequence[Record], rows: ManifestRows, out: Path) -> str | None:

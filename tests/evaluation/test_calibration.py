@@ -78,6 +78,17 @@ def test_calibrate_writes_what_translating_reads(tmp_path: Path) -> None:
         made.check(DecodingOptions(), "pooled")
     with pytest.raises(UsageError, match="calibrated with beam 5, not 1: .* run comsl calibrate"):
         made.check(DecodingOptions(beam=1))
+    assert not made.memory
+    assert calibrate(evaluation(tmp_path / "memory", model, memory={"gap": 1.0}))[0].memory
+
+
+def test_pooled_is_judged_as_it_was_calibrated(tmp_path: Path) -> None:
+    records = read_records(evaluation(tmp_path / "dev", tmp_path))
+    for record in records:
+        record["system"] = record["system"].replace("mixed", "pooled")
+    without, with_one = (Calibration({"pooled": [0.0] * 4}, {}, [], {}, memory) for memory in (False, True))
+    assert reliability(records, without).keys() == reliability(records, with_one, memory=True).keys() == {"pooled"}
+    assert reliability(records, without, memory=True) == reliability(records, with_one) == {}
 
 
 @pytest.mark.parametrize(

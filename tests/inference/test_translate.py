@@ -387,6 +387,18 @@ def test_settings_that_do_not_fit_are_wrong_usage_before_any_file(translator, se
         run(Translator(translator.model, translator.processor, calibration), "missing.wav", **settings)
 
 
+def test_pooled_with_a_memory_is_another_thing_than_without():
+    weights = {"pooled": [0.0] * 4, "direct": [0.0] * 4}
+    without, with_one = (Calibration(weights, SEARCH.outcome(), [], {}, memory) for memory in (False, True))
+    without.check(SEARCH, "pooled")
+    with_one.check(SEARCH, "pooled", memory=True)
+    with_one.check(SEARCH, "direct")
+    with pytest.raises(UsageError, match="pooled was calibrated without --memory: evaluate a development manifest"):
+        without.check(SEARCH, "pooled", memory=True)
+    with pytest.raises(UsageError, match="pooled was calibrated with --memory"):
+        with_one.check(SEARCH, "pooled")
+
+
 def test_a_segment_that_cannot_be_decoded_costs_its_own_file_only(translator, folder, monkeypatch):
     """Too long together with its transcript, in one batch with others."""
     from comsl.inference import translate
