@@ -67,8 +67,8 @@ def add_modes(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=MEMORY_GAP,
         metavar="X",
-        help="nats a character by which CTC finds the memory's best sentence less likely than its own transcript "
-        f"where pooled trusts the memory as much as its other ways together (default {MEMORY_GAP:g})",
+        help="the gap (nats a character by which CTC finds the memory's best sentence less likely than its own "
+        f"transcript) where pooled trusts the memory as much as its other ways together (default {MEMORY_GAP:g})",
     )
 
 

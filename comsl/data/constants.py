@@ -1,4 +1,4 @@
-"""What the data and the models agree on."""
+"""What the data, the models and the recipes agree on."""
 
 from typing import Literal
 

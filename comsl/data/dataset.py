@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import datasets
 import numpy as np
@@ -26,7 +26,7 @@ from comsl.data.errors import DataError
 from comsl.data.manifest import ManifestPath, load_manifest
 from comsl.data.teacher import TeacherCache, Top
 from comsl.errors import ComSLError, UsageError
-from comsl.progress import console, track
+from comsl.progress import track
 
 NEEDS: dict[str, tuple[str, ...]] = {
     "speech": ("audio",),
@@ -41,6 +41,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
 # Headers and manifests say lengths to a few milliseconds; a clip of exactly the longest duration must pass. What was
 # decoded is measured without slack.
 _LENGTH_SLACK = 0.02
+_READ_SLACK = 0.5 / SAMPLE_RATE
 
 
 # Source ids of a text that are no character of it: language, end, and perhaps a word boundary before the first word.
@@ -103,8 +104,8 @@ class SpeechTranslationDataset(Dataset[Example]):
             Never more than its ``fixed_duration``.
         mixed: what the text encoder reads of a clip behind its transcript; None where it does not, or has no limit.
         teacher: cached distributions of the same rows, which go into the examples.
-        too_long: "leave_out" leaves out the rows that are known to be longer than the model reads, and says so; the
-            data set is then that much smaller (``left_out``). Needs ``fields``.
+        too_long: "leave_out" leaves out the rows that are longer than the model reads, by what the manifest or else the
+            file's header says; the data set is then that much smaller (``left_out``). Needs ``fields``.
 
     Raises:
         DataError: a row lacks a column that the fields need, is in a language that the processor lacks, or is known
@@ -131,6 +132,8 @@ class SpeechTranslationDataset(Dataset[Example]):
         self.augment = augment or AugmentSettings()
         self.seed = seed
         self.fields = None if fields is None else check_fields(fields)
+        if too_long not in get_args(TooLong) or (too_long == "leave_out" and fields is None):
+            raise ValueError(f"too_long is one of {', '.join(get_args(TooLong))}, the last one with fields")
         if max_duration is None:
             max_duration = getattr(processor, "max_duration", None)
         self.fixed_duration: float | None = getattr(processor, "fixed_duration", None)
@@ -140,9 +143,10 @@ class SpeechTranslationDataset(Dataset[Example]):
         # Shared memory, so that workers that live on from one epoch to the next see it change.
         self._epoch = torch.zeros((), dtype=torch.long).share_memory_()
         self._seconds: npt.NDArray[np.float64] | None = None
-        self._kept: npt.NDArray[np.int64] | None = None  # rows as the manifest and the teacher number them
-        self.left_out = 0
-        """Rows of the manifest that are too long, and not in the data set."""
+        self._kept = np.arange(len(self.manifest))
+        """Rows of the manifest, and of the teacher's, that are in the data set."""
+        self.left_out: list[str] = []
+        """Ids of the rows that are too long, and not in the data set."""
         self._stack = self._find_stack()
         self._check_columns()
         self._check_languages()
@@ -158,7 +162,8 @@ class SpeechTranslationDataset(Dataset[Example]):
             return
         if too_long == "leave_out":
             self._leave_out()
-        self._check_durations(_numbers(self.manifest.data.column("duration")))
+        else:
+            self._check_durations(_numbers(self.manifest.data.column("duration")))
 
     def _find_stack(self) -> int | None:
         extractor = getattr(self.processor, "feature_extractor", None)
@@ -171,7 +176,7 @@ class SpeechTranslationDataset(Dataset[Example]):
         return extractor.stack if extractor is not None and kind == "filterbank" else None
 
     def __len__(self) -> int:
-        return len(self.manifest)
+        return len(self._kept)
 
     @property
     def epoch(self) -> int:
@@ -187,13 +192,14 @@ class SpeechTranslationDataset(Dataset[Example]):
         Raises:
             DataError: naming the row, its file and what is wrong with it.
         """
-        row = self.manifest[index]
+        place = int(self._kept[index])
+        row = self.manifest[place]
         key = (self.seed, self.epoch, index)
         example = Example(
             index, row["id"], key, row["source_language"], row["target_language"], row["transcript"], row["translation"]
         )
         if self.teacher is not None:
-            example.teacher = self.teacher[index if self._kept is None else int(self._kept[index])]
+            example.teacher = self.teacher[place]
         if row.get("audio") is not None and (self.fields is None or "speech" in self.fields):
             try:
                 self._add_speech(example, row["audio"])
@@ -205,7 +211,7 @@ class SpeechTranslationDataset(Dataset[Example]):
 
     def _add_speech(self, example: Example, audio: str | bytes) -> None:
         waveform = load_audio(audio)
-        seconds, slack = waveform.size / SAMPLE_RATE, 0.5 / SAMPLE_RATE
+        seconds, slack = waveform.size / SAMPLE_RATE, _READ_SLACK
         reason, longest = self._wrong_duration(seconds, slack), self.max_duration
         if self.mixed is not None and example.transcript is not None:
             tokens = len(self.processor.source_ids(example.transcript, example.source_language))
@@ -300,33 +306,32 @@ class SpeechTranslationDataset(Dataset[Example]):
     def _leave_out(self) -> None:
         """Go on without the rows that are too long."""
         seconds = self._measured()
-        kept = np.ones(len(self), dtype=bool)
-        for rows, reason in self._too_long(seconds):
+        kept = np.ones(len(seconds), dtype=bool)
+        # As strict as when a clip is read: a row that stayed would end the training.
+        for rows, reason in self._too_long(seconds, _READ_SLACK):
             kept[rows] = False
-            if rows.size == len(self):
-                raise DataError(f"{self._rows(rows)} {reason}; that leaves nothing")
-            console.print(f"left out: {self._rows(rows)} {reason}", markup=False, soft_wrap=True)
-        if not kept.any():
-            raise DataError(f"{self._rows(np.flatnonzero(~kept))} more than the model reads; that leaves nothing")
-        if kept.all():
-            return
+            if not kept.any():
+                raise DataError(f"{self._rows(rows)} {reason}; that leaves no row at all")
         self._kept = np.flatnonzero(kept)
-        self.left_out = len(self) - self._kept.size
-        self.manifest = self.manifest.select(self._kept).flatten_indices()
+        ids = self.manifest.data.column("id")
+        self.left_out = [ids[row].as_py() for row in np.flatnonzero(~kept).tolist()]
+        self._check_durations(np.where(kept, seconds, np.nan))
         self._seconds = seconds[kept]
 
-    def _too_long(self, seconds: npt.NDArray[np.float64]) -> Iterator[tuple[npt.NDArray[np.int64], str]]:
+    def _too_long(
+        self, seconds: npt.NDArray[np.float64], slack: float = _LENGTH_SLACK
+    ) -> Iterator[tuple[npt.NDArray[np.int64], str]]:
         """Rows known to be too long, and what is wrong with the first: alone, then behind their transcripts."""
         if self.max_duration is not None:
-            rows = np.flatnonzero(seconds > self.max_duration + _LENGTH_SLACK)
+            rows = np.flatnonzero(seconds > self.max_duration + slack)
             if rows.size:
-                yield rows, str(self._wrong_duration(float(seconds[rows[0]])))
+                yield rows, str(self._wrong_duration(float(seconds[rows[0]]), slack))
         if self.mixed is not None:
-            reasons = self._without_room(seconds)
+            reasons = self._without_room(seconds, slack)
             if reasons:
                 yield np.array([*reasons]), next(iter(reasons.values()))
 
-    def _without_room(self, seconds: npt.NDArray[np.float64]) -> dict[int, str]:
+    def _without_room(self, seconds: npt.NDArray[np.float64], slack: float) -> dict[int, str]:
         """Clips that are known to have no room beside their transcript, with the reason.
 
         Only rows of which this could be true are tokenised: a token is a character at least. Where a tokeniser takes
@@ -340,7 +345,7 @@ class SpeechTranslationDataset(Dataset[Example]):
         reasons = {}
         for row in np.flatnonzero(seconds > self.mixed.beside(characters + _TOKENS_AROUND)).tolist():
             tokens = len(self.processor.source_ids(transcripts[row].as_py(), languages[row].as_py()))
-            reason = self._too_long_together(float(seconds[row]), tokens)
+            reason = self._too_long_together(float(seconds[row]), tokens, slack)
             if reason:
                 reasons[row] = reason
         return reasons
@@ -389,7 +394,7 @@ class SpeechTranslationDataset(Dataset[Example]):
 
     def source_languages(self) -> npt.NDArray[np.int32]:
         """Source language of each row [rows], as its place among the sorted codes, for temperature sampling."""
-        column = self.manifest.data.column("source_language")
+        column = self.manifest.data.column("source_language").take(pa.array(self._kept))
         codes = sorted(pc.unique(column).to_pylist())
         return pc.index_in(column, pa.array(codes)).to_numpy()
 

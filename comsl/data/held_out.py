@@ -10,7 +10,6 @@ from typing import Any
 
 from comsl.data.corpora.audit import bare_text
 from comsl.data.manifest import load_manifest
-from comsl.errors import UsageError
 
 Row = Mapping[str, Any]
 """A manifest row."""
@@ -74,19 +73,6 @@ def clip_of(row: Row) -> tuple[str, str] | None:
     """Source language and file name without suffix; None for a row without audio."""
     audio = row.get("audio")
     return None if audio is None else (row["source_language"], PurePath(audio).stem)
-
-
-def covost_manifests(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Of what ``comsl prepare covost2`` wrote: the manifests of dev and test, and those of training.
-
-    Raises:
-        UsageError: there are none.
-    """
-    held_out = sorted([*folder.glob("*_*/dev.jsonl"), *folder.glob("*_*/test.jsonl")])
-    if not held_out:
-        raise UsageError(f"--covost-manifests {folder}: no <source>_<target>/dev.jsonl or test.jsonl there; make them "
-                         "with comsl prepare covost2")  # fmt: skip
-    return held_out, sorted(folder.glob("*_*/train.jsonl"))
 
 
 def _contents(path: Path) -> Iterator[tuple[tuple[str, str] | None, list[tuple[str, str]]]]:

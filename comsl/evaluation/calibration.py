@@ -63,16 +63,18 @@ def calibrate(folder: str | Path, out: str | Path | None = None) -> tuple[Calibr
     settings = {name: decoding[name] for name in DecodingOptions().outcome()}
     weights = {system: fit(*rows) for system, rows in fitted.items()}
     counts = {system: len(quality) for system, (_, quality) in fitted.items()}
-    calibration = Calibration(weights, settings, scores["manifests"], counts, bool(scores.get("memory")))
+    calibration = Calibration(weights, settings, scores["manifests"], counts, (scores.get("memory") or {}).get("gap"))
     calibration.save(where / CALIBRATION)
     return calibration, where / CALIBRATION
 
 
-def reliability(records: Sequence[Record], calibration: Calibration, memory: bool = False) -> dict[str, dict[str, Any]]:
+def reliability(
+    records: Sequence[Record], calibration: Calibration, memory_gap: float | None = None
+) -> dict[str, dict[str, Any]]:
     """By system, how confidences and qualities go together; of those that it was made for.
 
     Args:
-        memory: whether pooled had a translation memory.
+        memory_gap: of the translation memory that pooled listened to, if it had one.
 
     Returns:
         ``bins``: as many rows in each, from the least confident on, with the means of confidence and chrF;
@@ -81,7 +83,7 @@ def reliability(records: Sequence[Record], calibration: Calibration, memory: boo
     """
     found = {}
     for system, (features, quality) in judge(records).items():
-        if system not in calibration.weights or (system == "pooled" and memory != calibration.memory):
+        if system not in calibration.weights or (system == "pooled" and memory_gap != calibration.memory_gap):
             continue
         sure = np.array([calibration.confidence(system, row) for row in features.tolist()])
         parts = [part for part in np.array_split(np.argsort(sure, kind="stable"), BINS) if len(part)]

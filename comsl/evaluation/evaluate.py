@@ -252,7 +252,13 @@ def _confidence(
     except UsageError as error:
         console.print(f"no table of confidences: {error}", markup=False)
         return {}
-    return reliability(records, calibration, memory is not None)
+    gap = None if memory is None else memory.gap
+    if any(record["system"] == "pooled" for record in records) and "pooled" in calibration.weights:
+        try:
+            calibration.check(options, "pooled", gap)
+        except UsageError as error:
+            console.print(f"no table of confidences of pooled: {error}", markup=False)
+    return reliability(records, calibration, gap)
 
 
 def _draw_attention(decoders: _Decoders, records: Sequence[Record], rows: ManifestRows, out: Path) -> str | None:

@@ -9,6 +9,7 @@ from comsl.evaluation.rows import Manifest, manifest_paths
 from comsl.inference import Precision
 from comsl.inference.confidence import CALIBRATION
 from comsl.inference.decode import DecodingOptions
+from comsl.inference.memory import RULE
 from comsl.provenance import versions
 
 SUFFIXES = (".json", ".safetensors", ".model")
@@ -35,7 +36,7 @@ def decoding_settings(
         "decoding": options.outcome(),
         "precision": precision,
         "versions": versions(),
-        **({"memory": [stamp(path) for path in manifest_paths(memory)], "memory_gap": memory_gap} if memory else {}),
+        **(_memory_settings(memory, memory_gap) if memory else {}),
     }
 
 
@@ -55,3 +56,7 @@ def model_name(model: Any) -> str | None:
     if model is None:
         return None
     return str(model) if isinstance(model, str | Path) else type(model).__name__
+
+
+def _memory_settings(manifests: Manifest, gap: float) -> dict[str, Any]:
+    return {"memory": [stamp(path) for path in manifest_paths(manifests)], "memory_gap": gap, "memory_rule": RULE}

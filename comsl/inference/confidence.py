@@ -47,24 +47,26 @@ class Calibration:
     manifests: list[str]
     rows: dict[str, int]
     """How many it was fitted on, by mode."""
-    memory: bool = False
-    """Whether pooled had a translation memory to listen to."""
+    memory_gap: float | None
+    """Of the translation memory that pooled listened to; None: it had none."""
 
     def confidence(self, mode: str, of: Sequence[float]) -> float:
         """Expected chrF of the mode's translation, 0 to 1, of its ``evidence``."""
         return 1 / (1 + math.exp(-sum(weight * value for weight, value in zip(self.weights[mode], of, strict=True))))
 
-    def check(self, options: DecodingOptions, mode: str | None = None, memory: bool = False) -> None:
+    def check(self, options: DecodingOptions, mode: str | None = None, memory_gap: float | None = None) -> None:
         """UsageError for settings, or a mode (pooled: with a memory or without), that it was not made for."""
         again = "evaluate a development manifest with that and run comsl calibrate"
         if mode is not None and mode not in self.weights:
             raise UsageError(
                 f"confidence: not calibrated for the mode {mode}, only for {', '.join(self.weights)}: {again}"
             )
-        if mode == "pooled" and memory != self.memory:
-            raise UsageError(
-                f"confidence: pooled was calibrated {'with' if self.memory else 'without'} --memory: {again}"
+        if mode == "pooled" and memory_gap != self.memory_gap:
+            made, asked = (
+                "without --memory" if gap is None else f"with --memory and --memory-gap {gap:g}"
+                for gap in (self.memory_gap, memory_gap)
             )
+            raise UsageError(f"confidence: pooled was calibrated {made}, not {asked}: {again}")
         for name, value in options.outcome().items():
             if self.decoding.get(name) != value:
                 raise UsageError(f"confidence: calibrated with {name} {self.decoding.get(name)}, not {value}: {again}")

@@ -32,10 +32,20 @@ CANDIDATES = 100
 """Sentences that the CTC head is asked about."""
 
 VOICES = 16
-"""Different translations that are candidates: on Mboshi's validation set as good as all, and quick to compare."""
+"""Most translations that are candidates: comparing them takes the square of their number."""
 
-TEMPERATURE = 0.5
-"""Nats a character by which a sentence must be less likely to weigh less by e (docs/results/mboshi.md)."""
+SHARPNESS = 5.0
+"""A sentence that CTC finds twice as far from what it heard as the likeliest one weighs less by e to this. A ratio,
+because what a nat is worth is a matter of the model. 4 to 6 did best on Mboshi's validation set."""
+
+NEAREST = 0.05
+"""Nats a character: a gap no larger than this is none."""
+
+NEGLIGIBLE = 1e-3
+"""Of the likeliest one's weight: what weighs less is no candidate."""
+
+RULE = {"candidates": CANDIDATES, "voices": VOICES, "sharpness": SHARPNESS}
+"""What its answers depend on beside the sentences and the gap."""
 
 MemoryRow = tuple[str, str, str, str]
 """Source language, target language, transcript, translation."""
@@ -131,16 +141,13 @@ class TranslationMemory:
         best: dict[str, float] = {}
         for each in recalled:  # of sentences that are translated alike the likeliest
             best.setdefault(each.translation, each.gap)
-        kept = list(best.items())[:VOICES]
-        shares = [math.exp((kept[0][1] - gap) / TEMPERATURE) for _, gap in kept]
-        return [
-            (Hypothesis(text, math.nan), share / sum(shares)) for (text, _), share in zip(kept, shares, strict=True)
-        ]
+        shares = {text: _weight(gap, next(iter(best.values()))) for text, gap in list(best.items())[:VOICES]}
+        shares = {text: share for text, share in shares.items() if share > NEGLIGIBLE}
+        return [(Hypothesis(text, math.nan), share / sum(shares.values())) for text, share in shares.items()]
 
     def trust(self, best: Recalled) -> float:
-        """1 where the likeliest sentence is as far from what was heard as ``gap`` says, e times as much for every
-        ``TEMPERATURE`` that it is nearer."""
-        return math.exp((self.gap - best.gap) / TEMPERATURE)
+        """1 where the likeliest sentence is as far from what was heard as ``gap`` says, more where it is nearer."""
+        return _weight(best.gap, self.gap)
 
     def _direction(self, source: str, target: str) -> _Direction | None:
         wanted = _direction(source, target)
@@ -149,6 +156,11 @@ class TranslationMemory:
             there = ", ".join("-".join(each) for each in self._directions)
             console.print(f"{self.name}: nothing of {'-'.join(wanted)} in it, only of {there}", markup=False)
         return self._directions.get(wanted)
+
+
+def _weight(gap: float, reference: float) -> float:
+    """1 at the reference."""
+    return math.exp(SHARPNESS * (1 - max(gap, NEAREST) / max(reference, NEAREST)))
 
 
 def _direction(source: str, target: str) -> tuple[str, str]:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from comsl.data.corpora.common_voice import CLIPS, VALIDATED, find, has_table, is_unpacked, read_utterances, unpack
 from comsl.data.corpora.common_voice import Source as Release
-from comsl.data.held_out import HeldOut, covost_manifests
+from comsl.data.held_out import HeldOut
 from comsl.data.manifest import load_manifest
 from comsl.errors import UsageError
 from comsl.languages import get_language
@@ -119,6 +119,19 @@ def covost_languages(covost: Path | None, target: str) -> list[str]:
             "what is held out; make it with comsl prepare covost2"
         )
     return [name.removesuffix(suffix) for name in names]
+
+
+def covost_manifests(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Of what ``comsl prepare covost2`` wrote: the manifests of dev and test, and those of training.
+
+    Raises:
+        UsageError: there are none.
+    """
+    held_out = sorted([*folder.glob("*_*/dev.jsonl"), *folder.glob("*_*/test.jsonl")])
+    if not held_out:
+        raise UsageError(f"--covost-manifests {folder}: no <source>_<target>/dev.jsonl or test.jsonl there; make them "
+                         "with comsl prepare covost2")  # fmt: skip
+    return held_out, sorted(folder.glob("*_*/train.jsonl"))
 
 
 def read_held_out(covost: Path | None, further: Sequence[Path]) -> tuple[HeldOut, dict[str, list[str]]]:

@@ -37,7 +37,7 @@ from comsl.training.data import ctc_symbols, ctc_texts, longest_clip, stage_data
 from comsl.training.development import METRICS, DevelopmentSet, choose_task
 from comsl.training.distributed import barrier
 from comsl.training.new_parts import named_or_new
-from comsl.training.run_directory import RunDirectory
+from comsl.training.run_directory import RECORD, RunDirectory
 from comsl.training.teacher import CachedTeacher, load_teacher
 from comsl.training.trainer import JointTrainer
 
@@ -85,6 +85,8 @@ def train(configuration: TrainConfiguration) -> TrainResult:
         if state.is_main_process and isinstance(trainer.evaluator, DevelopmentSet):
             run.note(development=trainer.evaluator.facts())
             console.print(str(trainer.evaluator), soft_wrap=True, markup=False)
+        if state.is_main_process:
+            _note_left_out(run, trainer.train_dataset)
         transformers_logging.disable_progress_bar()  # after loading, whose downloads show theirs; not at every save
         trainer.fit()
         if state.is_main_process:
@@ -256,6 +258,15 @@ def add_lora_as_asked(configuration: TrainConfiguration, model: Any) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------ the outcome
+
+
+def _note_left_out(run: RunDirectory, dataset: Any) -> None:
+    ids = dataset.left_out
+    if ids:
+        run.note(left_out=ids)
+        first = f"{', '.join(ids[:3])}{', ...' if len(ids) > 3 else ''}"
+        counted = f"{len(ids)} of {len(ids) + len(dataset)} training rows, longer than the model reads"
+        console.print(f"left out: {counted} ({first}; all in {run.path / RECORD})", soft_wrap=True, markup=False)
 
 
 def _finish(run: RunDirectory, trainer: JointTrainer, configuration: TrainConfiguration) -> None:

@@ -1,8 +1,8 @@
 """A run's directory: what was asked, with what it was done, and whether it is finished.
 
 config.yaml       the resolved configuration
-run.json          seed, versions, git commit, processes, device, rows and signature of the development score; at the
-                  end the result
+run.json          seed, versions, git commit, processes, device, rows and signature of the development score, training
+                  rows that were left out; at the end the result
 train_log.jsonl   losses, rates and development scores
 curves.png        the same as a picture
 tensorboard/      the same for TensorBoard
@@ -105,6 +105,8 @@ class RunDirectory:
         except (yaml.YAMLError, AttributeError) as error:
             raise RunError(f"{kept}: damaged ({error}); choose another output_dir") from error
         now = flatten(configuration.to_dict())
+        # A key that is younger than the run: what there was no key for was done as its default says.
+        before = {key: value for key, value in flatten(TrainConfiguration().to_dict()).items() if key in now} | before
         differing = [
             f"{key} (was {before.get(key)!r}, is {now.get(key)!r})"
             for key in sorted(before.keys() | now.keys())

@@ -245,24 +245,38 @@ def test_no_clip_is_slowed_down_beyond_the_room_beside_its_transcript(tmp_path: 
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["manifest", "header"])
-def test_rows_that_are_too_long_are_left_out_where_that_is_asked_for(known, tmp_path: Path, capfd) -> None:
+def test_rows_that_are_too_long_are_left_out_where_that_is_asked_for(known: bool, tmp_path: Path) -> None:
     rows = rows_of(tmp_path, transcript="ja", **({} if known else {"duration": None}))
     rows[1]["transcript"] = "ja " * 60
+    rows[2]["source_language"] = "en"
     write_manifest(rows, tmp_path / "m.jsonl")
     whole = mixed(tmp_path / "m.jsonl", mixed=None)
-    arguments = {"teacher": [f"teacher of {number}" for number in range(6)], "too_long": "leave_out"}
+    arguments: dict[str, Any] = {"teacher": [f"teacher of {number}" for number in range(6)], "too_long": "leave_out"}
     dataset = mixed(tmp_path / "m.jsonl", mixed=MixedLimit(6.5, 0.1), max_duration=0.65, **arguments)
     assert [dataset[number].id for number in range(len(dataset))] == ["r0", "r2", "r3"]
     assert [dataset[number].teacher for number in range(3)] == ["teacher of 0", "teacher of 2", "teacher of 3"]
-    assert (dataset.left_out, whole.left_out) == (3, 0)
+    assert (dataset.left_out, whole.left_out) == (["r1", "r4", "r5"], [])
     assert dataset.costs() == pytest.approx([0.3, 0.5, 0.6], abs=1e-3)
+    assert dataset.source_languages().tolist() == [0, 1, 0]
     np.testing.assert_array_equal(dataset[1].features, whole[2].features)
-    said = capfd.readouterr().err
-    assert "left out: 2 rows (first: 'r4', 'r5') have 0.70 s of audio, the model reads 0.65 s at most" in said
-    assert "left out: row 'r1' has 0.40 s of audio and a transcript of 62 tokens" in said
-    assert len(mixed(tmp_path / "m.jsonl", mixed=MixedLimit(6.5, 0.1), max_duration=2.0, **arguments)) == 5
-    with pytest.raises(DataError, match="6 rows .* that leaves nothing"):
-        mixed(tmp_path / "m.jsonl", mixed=MixedLimit(0.2, 0.1), max_duration=0.65, **arguments)
+    assert mixed(tmp_path / "m.jsonl", mixed=MixedLimit(6.5, 0.1), max_duration=2.0, **arguments).left_out == ["r1"]
+    # As strict as when the clip is read, so that no row stays that would end the training.
+    strict = mixed(tmp_path / "m.jsonl", mixed=None, max_duration=0.699, **arguments)
+    assert strict.left_out == ["r4", "r5"]
+    with pytest.raises(DataError, match=r"^6 rows .* that leaves no row at all"):
+        mixed(tmp_path / "m.jsonl", mixed=MixedLimit(0.2, 0.1), **arguments)
+
+
+def test_clips_that_are_too_short_are_named_where_long_ones_are_left_out(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, duration=None)
+    write_sound(tmp_path / "0.wav", tone(0.005), subtype="FLOAT")
+    write_manifest(rows, tmp_path / "m.jsonl")
+    arguments: dict[str, Any] = {"fields": ["speech"], "too_long": "leave_out"}
+    with pytest.raises(DataError, match=r"^row 'r0' has 5 ms of audio"):
+        SpeechTranslationDataset(tmp_path / "m.jsonl", FakeProcessor(), max_duration=0.65, **arguments)
+    for wrong in ({"too_long": "leave-out"}, {"fields": None}):
+        with pytest.raises(ValueError, match="too_long is one of error, leave_out"):
+            SpeechTranslationDataset(tmp_path / "m.jsonl", FakeProcessor(), **(arguments | wrong))
 
 
 def test_a_fixed_duration_is_what_stands_beside_the_transcript(tmp_path: Path) -> None:

@@ -78,17 +78,17 @@ def test_calibrate_writes_what_translating_reads(tmp_path: Path) -> None:
         made.check(DecodingOptions(), "pooled")
     with pytest.raises(UsageError, match="calibrated with beam 5, not 1: .* run comsl calibrate"):
         made.check(DecodingOptions(beam=1))
-    assert not made.memory
-    assert calibrate(evaluation(tmp_path / "memory", model, memory={"gap": 1.0}))[0].memory
+    assert made.memory_gap is None
+    assert calibrate(evaluation(tmp_path / "memory", model, memory={"gap": 1.5}))[0].memory_gap == 1.5
 
 
 def test_pooled_is_judged_as_it_was_calibrated(tmp_path: Path) -> None:
     records = read_records(evaluation(tmp_path / "dev", tmp_path))
     for record in records:
         record["system"] = record["system"].replace("mixed", "pooled")
-    without, with_one = (Calibration({"pooled": [0.0] * 4}, {}, [], {}, memory) for memory in (False, True))
-    assert reliability(records, without).keys() == reliability(records, with_one, memory=True).keys() == {"pooled"}
-    assert reliability(records, without, memory=True) == reliability(records, with_one) == {}
+    without, with_one = (Calibration({"pooled": [0.0] * 4}, {}, [], {}, gap) for gap in (None, 2.0))
+    assert reliability(records, without).keys() == reliability(records, with_one, 2.0).keys() == {"pooled"}
+    assert reliability(records, without, 2.0) == reliability(records, with_one) == {}
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_the_table_says_how_confidence_and_quality_go_together(tmp_path: Path, m
     records = read_records(evaluation(tmp_path / "dev", tmp_path, rows=10))
     wrong = calibration.chrf(BAD, GOOD)
     monkeypatch.setattr(Calibration, "confidence", lambda self, mode, of: 0.25 if of[1] < 0.9 else 0.75)
-    found = reliability(records, Calibration({"direct": [0.0] * 4}, {}, [], {}))
+    found = reliability(records, Calibration({"direct": [0.0] * 4}, {}, [], {}, None))
     assert list(found) == ["direct"]
     assert [part["rows"] for part in found["direct"]["bins"]] == [2] * 5
     assert [part["confidence"] for part in found["direct"]["bins"]] == [0.25, 0.25, 0.75, 0.75, 0.75]

@@ -133,21 +133,54 @@ def test_memory_answers_and_pooled_believes_what_was_said_again(parts, manifest)
     assert row.translations["pooled"].text == without.translations["pooled"].text
 
 
-def test_what_several_recalled_sentences_nearly_share_is_safer_than_the_first():
-    memory = TranslationMemory(rows_of([("ja", "yes")]), gap=1.5)
+def test_what_several_recalled_sentences_nearly_share_is_safer_than_the_first(parts, monkeypatch):
+    memory = TranslationMemory(rows_of([("ja", "yes")]), gap=2.5)
     near = [
-        Recalled("he went", "a", 0.9),
-        Recalled("the old man sleeps", "b", 1.0),
-        Recalled("the old man slept", "c", 1.1),
+        Recalled("he went", "a", 2.0),
+        Recalled("the old man sleeps", "b", 2.1),
+        Recalled("the old man slept", "c", 2.2),
     ]
-    voices = memory.voices([*near, Recalled("he went", "d", 1.2)])
-    shares = [1, math.exp(-0.2), math.exp(-0.4)]  # half a nat: e; the second "he went" adds nothing
-    assert [voice.text for voice, _ in voices] == [each.translation for each in near]
-    assert [weight for _, weight in voices] == pytest.approx([share / sum(shares) for share in shares])
-    assert least_risk(recalled=voices).text == "the old man sleeps"
-    assert memory.trust(near[1]) == pytest.approx(math.e)
-    many = [Recalled(f"number {number}", "", float(number)) for number in range(40)]
+    recalled = [*near, Recalled("he went", "d", 2.3), Recalled("far off", "e", 4.0)]
+    voices = memory.voices(recalled)
+    shares = [
+        1,
+        math.exp(-0.25),
+        math.exp(-0.5),
+    ]  # a twentieth of the gap: a quarter; the second "he went" adds nothing
+    assert [voice.text for voice, _ in voices][:3] == [each.translation for each in near]
+    assert [weight for _, weight in voices][:3] == pytest.approx(
+        [share / (sum(shares) + math.exp(-5)) for share in shares]
+    )
+    assert memory.trust(near[0]) == pytest.approx(math.e)
+    many = [Recalled(f"number {number}", "", 2 + number / 100) for number in range(40)]
     assert [voice.text for voice, _ in memory.voices(many)] == [f"number {number}" for number in range(16)]
+    # As the mode answers.
+    model, processor = parts
+    hearing(model, "ja")
+    monkeypatch.setattr(memory, "recall", lambda *_: recalled)
+    (row,) = decode_modes(
+        model, processor, [prepare_clip(waveform(1.0), processor)], "de", "en", ["memory"], OPTIONS, memory=memory
+    )
+    assert row.translations["memory"].text == "the old man sleeps"
+
+
+def test_what_was_said_again_is_not_outvoted(parts, monkeypatch):
+    """However many sentences are spelled nearly like it and translated alike."""
+    model, processor = parts
+    meant = "how do i get to the train please"
+    places = ["hafen", "laden", "garten", "wagen", "hammer", "kater", "gang", "hahn", "mann", "rahmen", "halter"]
+    others = [(f"wo ist der {place}", f"where is the {place}") for place in places]
+    rows = rows_of([("wo ist der bahnhof", meant), *others])
+    hearing(model, "wo ist der bahnhof")
+    monkeypatch.setattr(
+        "comsl.inference.decode.nbest",
+        lambda m, p, memory, targets, *_: [[Hypothesis(meant, -0.1, [1])] for _ in targets],
+    )
+    (row,) = decode_modes(
+        model, processor, [prepare_clip(waveform(2.0), processor)], "de", "en", ["memory", "pooled"],
+        replace(OPTIONS, transcript="ctc"), memory=TranslationMemory(rows, 2.0),
+    )  # fmt: skip
+    assert {mode: found.text for mode, found in row.translations.items()} == {"memory": meant, "pooled": meant}
 
 
 def test_pooled_listens_less_the_less_a_sentence_is_like_what_was_said(parts, monkeypatch):

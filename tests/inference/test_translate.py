@@ -19,6 +19,7 @@ from comsl.inference.decode import Decoded, DecodingOptions, decode_modes, decod
 from comsl.inference.encoding import DecodingError
 from comsl.inference.inputs import FileError
 from comsl.inference.mbr import chrf
+from comsl.inference.memory import TranslationMemory
 from comsl.inference.segment import segment
 from comsl.inference.subtitles import FileResult
 from comsl.inference.translate import Translator, shipped_model
@@ -344,7 +345,9 @@ def test_the_shipped_model_understands_german(tmp_path):
 def test_modes_and_confidence_of_files(translator, folder):
     """What a file gives is what its clip gives; confidence is the calibration's of the agreement that is shown."""
     model, processor = translator.model, translator.processor
-    calibration = Calibration({"mixed": [0.5, 2.0, -1.0, 0.25]}, replace(SEARCH, beam=2).outcome(), [], {"mixed": 60})
+    calibration = Calibration(
+        {"mixed": [0.5, 2.0, -1.0, 0.25]}, replace(SEARCH, beam=2).outcome(), [], {"mixed": 60}, None
+    )
     calibrated = Translator(model, processor, calibration)
     (plain,) = run(translator, folder / "a.wav", task="both", mode="mixed")
     (result,) = run(calibrated, folder / "a.wav", task="both", mode="mixed", confidence=True)
@@ -382,21 +385,25 @@ def test_modes_and_confidence_of_files(translator, folder):
     ],
 )
 def test_settings_that_do_not_fit_are_wrong_usage_before_any_file(translator, settings, message):
-    calibration = Calibration({"direct": [0.0] * 4}, replace(SEARCH, beam=2).outcome(), [], {"direct": 60})
+    calibration = Calibration({"direct": [0.0] * 4}, replace(SEARCH, beam=2).outcome(), [], {"direct": 60}, None)
     with pytest.raises(UsageError, match=message):
         run(Translator(translator.model, translator.processor, calibration), "missing.wav", **settings)
 
 
-def test_pooled_with_a_memory_is_another_thing_than_without():
+def test_pooled_with_a_memory_is_another_thing_than_without(translator, monkeypatch):
     weights = {"pooled": [0.0] * 4, "direct": [0.0] * 4}
-    without, with_one = (Calibration(weights, SEARCH.outcome(), [], {}, memory) for memory in (False, True))
-    without.check(SEARCH, "pooled")
-    with_one.check(SEARCH, "pooled", memory=True)
-    with_one.check(SEARCH, "direct")
-    with pytest.raises(UsageError, match="pooled was calibrated without --memory: evaluate a development manifest"):
-        without.check(SEARCH, "pooled", memory=True)
-    with pytest.raises(UsageError, match="pooled was calibrated with --memory"):
-        with_one.check(SEARCH, "pooled")
+    options = replace(SEARCH, beam=2)
+    without, with_one = (Calibration(weights, options.outcome(), [], {}, gap) for gap in (None, 2.0))
+    without.check(options, "pooled")
+    with_one.check(options, "pooled", 2.0)
+    with_one.check(options, "direct")
+    with pytest.raises(UsageError, match="calibrated with --memory and --memory-gap 2, not without --memory: evaluate"):
+        with_one.check(options, "pooled")
+    memory = TranslationMemory([("de", "en", "ja", "yes")], 1.5)
+    model, processor = translator.model, translator.processor
+    monkeypatch.setattr("comsl.inference.translate.check_memory", lambda *_: None)  # it has no CTC head
+    with pytest.raises(UsageError, match="calibrated without --memory, not with --memory and --memory-gap 1.5"):
+        run(Translator(model, processor, without), "missing.wav", mode="pooled", confidence=True, memory=memory)
 
 
 def test_a_segment_that_cannot_be_decoded_costs_its_own_file_only(translator, folder, monkeypatch):
@@ -423,6 +430,6 @@ def test_a_segment_that_cannot_be_decoded_costs_its_own_file_only(translator, fo
 def test_a_calibration_lies_beside_the_model(directory, tmp_path):
     assert Translator.from_pretrained(directory, device="cpu").calibration is None
     shutil.copytree(directory, tmp_path / "model")
-    calibration = Calibration({"direct": [0.0, 1.0, 2.0, 3.0]}, SEARCH.outcome(), ["dev.jsonl"], {"direct": 60})
+    calibration = Calibration({"direct": [0.0, 1.0, 2.0, 3.0]}, SEARCH.outcome(), ["dev.jsonl"], {"direct": 60}, None)
     calibration.save(tmp_path / "model" / "confidence.json")
     assert Translator.from_pretrained(tmp_path / "model", device="cpu").calibration == calibration

@@ -12,10 +12,11 @@ import pytest
 
 import comsl.demo
 from comsl import cli
-from comsl.data.held_out import HeldOut, covost_manifests
+from comsl.data.held_out import HeldOut
 from comsl.data.manifest import load_manifest, write_manifest
 from comsl.demo.grammar import generate
 from comsl.pseudo_labels import sources
+from comsl.pseudo_labels.sources import covost_manifests
 from tests.data.audio_files import write_sound
 from tests.tiny import waveform
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from comsl.data.held_out import HeldOut, covost_manifests
+from comsl.data.held_out import HeldOut
 from comsl.data.manifest import write_manifest
 from comsl.errors import UsageError
 from comsl.pseudo_labels.filters import REASONS, Filters, LanguageIdentifier, repeats
+from comsl.pseudo_labels.sources import covost_manifests
 
 
 def labelled(**changes: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,19 @@ def test_clips_that_the_text_encoder_cannot_hold_are_named_before_training(
     message = r"^4 rows \(first: 'row-2', 'row-3', 'row-6'\) have 0\.80 s of audio, the model reads 0\.76 s at most"
     with pytest.raises(DataError, match=message):
         build_trainer(settings, ObjectiveSet(settings.objectives))
+
+
+def test_clips_that_are_too_long_are_left_out_and_written_down(world: Path, tmp_path: Path, capfd) -> None:
+    settings = too_small(
+        world, tmp_path, objectives={"st": {}}, data__dev=None, data__too_long="leave_out", training__max_steps=2
+    )
+    result = train(settings)
+    left_out = json.loads((result.output_dir / "run.json").read_text())["left_out"]
+    assert left_out[:3] == ["row-2", "row-3", "row-6"]
+    assert len(left_out) == 4
+    assert "left out: 4 of 9 training rows, longer than the model reads (row-2, row-3, row-6, ...; all in" in (
+        capfd.readouterr().err
+    )
 
 
 def test_ctc_alone_reads_what_the_text_encoder_cannot_hold(world: Path, tmp_path: Path) -> None:

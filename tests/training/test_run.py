@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -107,6 +108,18 @@ def test_other_settings_in_the_same_directory_are_named(world: Path, joint_run: 
     with pytest.raises(UsageError, match=r"optimizer.learning_rate \(was .*, is .*\); seed \(was 0, is 1\)") as caught:
         train(changed)
     assert "num_workers" not in str(caught.value)
+
+
+def test_a_run_that_is_older_than_a_key_goes_on(world: Path, joint_run: Path, tmp_path: Path) -> None:
+    """What there was no key for was done as its default says, and nothing else."""
+    old = tmp_path / "old"
+    shutil.copytree(joint_run, old)
+    settings = yaml.safe_load((old / "config.yaml").read_text())
+    del settings["data"]["too_long"], settings["lora"]
+    (old / "config.yaml").write_text(yaml.safe_dump(settings))
+    assert train(stage(world, old)).already_finished
+    with pytest.raises(UsageError, match=r"data.too_long \(was 'error', is 'leave_out'\); use the same"):
+        train(stage(world, old, data__too_long="leave_out"))
 
 
 def test_a_directory_with_a_model_is_not_overwritten(world: Path, tmp_path: Path) -> None:
