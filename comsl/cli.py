@@ -102,7 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
     plan = load_plan(arguments.folder, arguments.set)
     steps = chosen(plan, arguments.first, arguments.only)
     if arguments.list:
-        print("\n".join(overview(plan, steps)))
+        print("\n".join([*overview(plan, steps), *plan.missing()]))
         return 0
     ran = run_plan(plan, steps, arguments.again)
     page = f"; page: {plan.page}" if plan.page is not None and plan.page.exists() else ""

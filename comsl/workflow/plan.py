@@ -1,8 +1,8 @@
 """What a ``run.yaml`` says: the steps of a workflow, each a line of words for ``comsl``.
 
-    needs:                            # variables without a default: --set covost=VALUE
+    needs:                            # files and folders that must be there: --set covost=PATH
       covost: folder of CoVoST 2's TSV files
-    variables:                        # with one, which may refer to those above it
+    variables:                        # each with its default, which may refer to those above it
       out: runs/covost2
       data: ${out}/data
       languages: [fr, de]
@@ -75,6 +75,16 @@ class Plan:
     steps: tuple[Step, ...]
     records: Path
     page: Path | None
+    needs: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """Of each variable that is needed, its path and what it should be."""
+
+    def missing(self, step: Step | None = None) -> list[str]:
+        """A line for each file or folder that is needed, by ``step`` if one is named, and is not there."""
+        return [
+            f"--set {name}={path}: no such file or folder; wanted: {text}"
+            for name, (path, text) in self.needs.items()
+            if not Path(path).exists() and (step is None or any(path in word for word in step.words))
+        ]
 
 
 @dataclass
@@ -124,7 +134,8 @@ def load_plan(folder: Path, settings: Sequence[str] = ()) -> Plan:
         raise PlanError(f"{path}: two steps are called {double!r}; a name is a step's log and marker, so give another")
     records = Path(_fill(tree["records"], values, f"{path}: records"))
     page = _fill(tree["page"], values, f"{path}: page") if tree.get("page") else None
-    return Plan(path.parent, tuple(steps), records, None if page is None else Path(page))
+    needs = {name: (str(values[name]), text) for name, text in (tree.get("needs") or {}).items()}
+    return Plan(path.parent, tuple(steps), records, None if page is None else Path(page), needs)
 
 
 # -------------------------------------------------------------------------------------------------------- variables

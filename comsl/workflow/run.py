@@ -48,12 +48,16 @@ def run_plan(plan: Plan, steps: Sequence[Step], again: bool = False) -> int:
         How many were run.
 
     Raises:
+        UsageError: what a step needs is not there; none has been started.
         StepFailed: at the first one that fails; its successors have not been started.
         ComSLError: another run is at work in this folder of records, which cannot be written, or there is no page.
     """
     markers = Markers(plan.records)
     ran = 0
     with _lock(plan.records), _sigterm_raises():
+        for step in steps:  # now, and not after hours
+            if (missing := plan.missing(step)) and (again or markers.why_not_finished(step) is not None):
+                raise UsageError("\n".join(missing))
         for number, step in enumerate(steps, 1):
             reason = markers.why_not_finished(step)
             if reason is None and not again:

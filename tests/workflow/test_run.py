@@ -73,12 +73,31 @@ def test_commands_in_order_and_once(words: list[str], capfd: pytest.CaptureFixtu
 
 
 def test_the_first_failure_ends_the_run(words: list[str], capfd: pytest.CaptureFixture[str]) -> None:
-    assert cli.main([*words[:-1], "corpus=nowhere"]) == 1
+    Path("nothing").mkdir()
+    assert cli.main([*words[:-1], "corpus=nothing"]) == 1
     complaint = capfd.readouterr().err.splitlines()[-1]
-    assert complaint.startswith("comsl: step first failed (exit code 1): nowhere: ")
+    assert complaint.startswith("comsl: step first failed (exit code 1): nothing: ")
     assert complaint.endswith("[log: runs/run/first.log]; the same command goes on from this step")
     assert not Path("runs/run/first.json").exists()
     assert not Path("runs/second").exists()
+
+
+def test_what_a_step_will_need_is_looked_for_before_the_first_one(
+    words: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    plan = PLAN.replace("needs: {", "needs: {other: the other folder, ")
+    head, second = plan.split("name: second")
+    Path("run.yaml").write_text(f"{head}name: second{second.replace('${corpus}', '${other}')}")
+    words = [*words, "--set", "other=elsewhere"]
+    assert cli.main([*words, "--list"]) == 0
+    missing = "--set other=elsewhere: no such file or folder; wanted: the other folder"
+    assert capfd.readouterr().out.splitlines()[-1] == missing
+    assert cli.main(words) == 2
+    assert capfd.readouterr().err.splitlines() == [f"comsl: {missing}"]
+    assert not Path("runs/first").exists()
+    assert cli.main([*words, "--only", "first"]) == 0
+    Path("corpus").rename("elsewhere")
+    assert cli.main([*words, "--from", "second"]) == 0, "what is finished needs nothing"
 
 
 # ------------------------------------------------------------------------------------------- steps that are scripts
