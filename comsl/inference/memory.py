@@ -36,7 +36,7 @@ VOICES = 16
 
 SHARPNESS = 5.0
 """A sentence that CTC finds twice as far from what it heard as the likeliest one weighs less by e to this. A ratio,
-because what a nat is worth is a matter of the model. 4 to 6 did best on Mboshi's validation set."""
+because what a nat is worth is a matter of the model. Chosen on Mboshi's validation set."""
 
 NEAREST = 0.05
 """Nats a character: a gap no larger than this is none."""
@@ -44,7 +44,7 @@ NEAREST = 0.05
 NEGLIGIBLE = 1e-3
 """Of the likeliest one's weight: what weighs less is no candidate."""
 
-RULE = {"candidates": CANDIDATES, "voices": VOICES, "sharpness": SHARPNESS}
+RULE = {"candidates": CANDIDATES, "voices": VOICES, "sharpness": SHARPNESS, "nearest": NEAREST}
 """What its answers depend on beside the sentences and the gap."""
 
 MemoryRow = tuple[str, str, str, str]
