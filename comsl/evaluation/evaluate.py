@@ -29,7 +29,7 @@ from comsl.evaluation.systems import (
 )
 from comsl.inference import MEMORY_GAP, TASKS, Precision
 from comsl.inference.confidence import load_calibration
-from comsl.inference.decode import DecodingOptions, Hypothesis
+from comsl.inference.decode import DecodingOptions, Hypothesis, check_recall
 from comsl.inference.memory import TranslationMemory, read_memory
 from comsl.progress import console, track
 
@@ -133,13 +133,8 @@ def evaluate(
 
 def _memory(manifests: Manifest | None, gap: float, systems: Sequence[str]) -> TranslationMemory | None:
     """Read before anything is decoded."""
-    if not manifests:
-        if "memory" in systems:
-            raise UsageError("the system memory answers from a translation memory: name its manifest (--memory)")
-        return None
-    if not {"memory", "pooled"} & set(systems):
-        raise UsageError("--memory: only the systems memory and pooled use it; name one of them, or leave it out")
-    return read_memory(manifest_paths(manifests), gap)
+    check_recall(systems, bool(manifests))
+    return read_memory(manifest_paths(manifests), gap) if manifests else None
 
 
 def _about_memory(

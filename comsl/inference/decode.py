@@ -50,6 +50,7 @@ __all__ = [
     "Hypothesis",
     "check_memory",
     "check_options",
+    "check_recall",
     "decode_modes",
     "decode_speech",
     "decode_speech_tasks",
@@ -196,14 +197,17 @@ def check_options(model: Any, options: DecodingOptions) -> None:
 
 def check_memory(model: Any, modes: Sequence[str], memory: TranslationMemory | None) -> None:
     """UsageError for modes that would recall something and cannot."""
-    if "memory" in modes and memory is None:
-        raise UsageError("memory answers from a translation memory: name its manifest with --memory")
-    if memory is None:
-        return
-    if not _recalls(modes):
-        raise UsageError("--memory: only memory and pooled use it; ask for one of them, or leave it out")
-    if getattr(model, "ctc_head", None) is None:
+    check_recall(modes, memory is not None)
+    if memory is not None and getattr(model, "ctc_head", None) is None:
         raise UsageError("--memory: the model has no CTC head to search it with; compose it with a CTC vocabulary")
+
+
+def check_recall(modes: Sequence[str], there_is_one: bool) -> None:
+    """UsageError for a memory that is missing, or that none of the modes reads."""
+    if "memory" in modes and not there_is_one:
+        raise UsageError("memory answers from a translation memory: name its manifest with --memory")
+    if there_is_one and not _recalls(modes):
+        raise UsageError("--memory: only memory and pooled use it; ask for one of them, or leave it out")
 
 
 def _recalls(modes: Sequence[str]) -> bool:

@@ -598,7 +598,7 @@ def test_a_memory_answers_without_a_transcript_and_is_part_of_the_settings(
     assert "4 of the 4 rows are in it" in " ".join(capfd.readouterr().err.split())
     with pytest.raises(UsageError, match="name its manifest"):
         run(None, "memory", "direct")
-    with pytest.raises(UsageError, match="only the systems memory and pooled"):
+    with pytest.raises(UsageError, match="only memory and pooled use it"):
         run(memory, "direct")
     with pytest.raises(ComSLError, match=r"none\.jsonl"):
         run(tmp_path / "none.jsonl", "memory")
