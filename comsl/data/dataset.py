@@ -299,6 +299,9 @@ class SpeechTranslationDataset(Dataset[Example]):
         """Refuse what is known to be too long or too short; NaN: not known."""
         for rows, reason in self._too_long(seconds):
             raise DataError(f"{self._rows(rows)} {reason}")
+        self._check_short(seconds)
+
+    def _check_short(self, seconds: npt.NDArray[np.float64]) -> None:
         short = np.flatnonzero(seconds < MIN_DURATION)
         if short.size:
             raise DataError(f"{self._rows(short)} {self._wrong_duration(float(seconds[short[0]]))}")
@@ -315,7 +318,7 @@ class SpeechTranslationDataset(Dataset[Example]):
         self._kept = np.flatnonzero(kept)
         ids = self.manifest.data.column("id")
         self.left_out = [ids[row].as_py() for row in np.flatnonzero(~kept).tolist()]
-        self._check_durations(np.where(kept, seconds, np.nan))
+        self._check_short(np.where(kept, seconds, np.nan))
         self._seconds = seconds[kept]
 
     def _too_long(

@@ -288,6 +288,8 @@ def test_a_fixed_duration_is_what_stands_beside_the_transcript(tmp_path: Path) -
         DataError, match=r"^5 rows \(first: 'r1', .* have 0\.80 s of audio and a transcript of 12 tokens"
     ):
         SpeechTranslationDataset(tmp_path / "m.jsonl", processor, **arguments)
+    dataset = SpeechTranslationDataset(tmp_path / "m.jsonl", processor, too_long="leave_out", **arguments)
+    assert (len(dataset), dataset.left_out) == (1, ["r1", "r2", "r3", "r4", "r5"])
     processor.fixed_duration = 1.6
     with pytest.raises(
         UsageError, match="fixed duration of 1.6 s, .* longer than the 1.5 s that the model reads at most"
