@@ -83,7 +83,7 @@ class Plan:
         return [
             f"--set {name}={path}: no such file or folder; wanted: {text}"
             for name, (path, text) in self.needs.items()
-            if not Path(path).exists() and (step is None or any(path in word for word in step.words))
+            if not Path(path).exists() and (step is None or any(_is_in(word, path) for word in step.words))
         ]
 
 
@@ -136,6 +136,11 @@ def load_plan(folder: Path, settings: Sequence[str] = ()) -> Plan:
     page = _fill(tree["page"], values, f"{path}: page") if tree.get("page") else None
     needs = {name: (str(values[name]), text) for name, text in (tree.get("needs") or {}).items()}
     return Plan(path.parent, tuple(steps), records, None if page is None else Path(page), needs)
+
+
+def _is_in(word: str, path: str) -> bool:
+    """Whether a word is the path or something below it."""
+    return word == path or word.startswith(f"{path.rstrip('/')}/")
 
 
 # -------------------------------------------------------------------------------------------------------- variables

@@ -56,7 +56,7 @@ def run_plan(plan: Plan, steps: Sequence[Step], again: bool = False) -> int:
     ran = 0
     with _lock(plan.records), _sigterm_raises():
         for step in steps:  # now, and not after hours
-            if (missing := plan.missing(step)) and (again or markers.why_not_finished(step) is not None):
+            if missing := plan.missing(step):
                 raise UsageError("\n".join(missing))
         for number, step in enumerate(steps, 1):
             reason = markers.why_not_finished(step)

@@ -142,11 +142,8 @@ def test_what_several_recalled_sentences_nearly_share_is_safer_than_the_first(pa
     ]
     recalled = [*near, Recalled("he went", "d", 2.3), Recalled("far off", "e", 4.0)]
     voices = memory.voices(recalled)
-    shares = [
-        1,
-        math.exp(-0.25),
-        math.exp(-0.5),
-    ]  # a twentieth of the gap: a quarter; the second "he went" adds nothing
+    # A twentieth of the gap: e to a quarter less. The second "he went" adds nothing.
+    shares = [1, math.exp(-0.25), math.exp(-0.5)]
     assert [voice.text for voice, _ in voices][:3] == [each.translation for each in near]
     assert [weight for _, weight in voices][:3] == pytest.approx(
         [share / (sum(shares) + math.exp(-5)) for share in shares]

@@ -97,7 +97,7 @@ def test_what_a_step_will_need_is_looked_for_before_the_first_one(
     assert not Path("runs/first").exists()
     assert cli.main([*words, "--only", "first"]) == 0
     Path("corpus").rename("elsewhere")
-    assert cli.main([*words, "--from", "second"]) == 0, "what is finished needs nothing"
+    assert cli.main([*words, "--from", "second"]) == 0, "a step that is not asked for needs nothing"
 
 
 # ------------------------------------------------------------------------------------------- steps that are scripts
