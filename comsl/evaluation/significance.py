@@ -203,7 +203,8 @@ def compare_rows(
             for kind in TRANSLATION_METRICS
         }
         overall = _compare_counts(pooled, _metrics(next(iter(groups)), lowercase), n_samples)
-    macro = _compare_means(counts, _strata(sides), pairs, lowercase, n_samples)
+    drawn_together = strata({name: rows for name, (rows, _) in sides.items()})
+    macro = _compare_means(counts, drawn_together, pairs, lowercase, n_samples)
     return Comparison(name_a, name_b, rows, _corrected(pairs), overall, macro)
 
 
@@ -240,14 +241,18 @@ def _comparison(scores: tuple[float, float], drawn: Sequence[Floats], equal: boo
     return MetricComparison(a, b, interval(drawn[0]), interval(drawn[1]), p, how)
 
 
-def _strata(sides: Mapping[str, Sequence[Sequence[Record]]]) -> dict[str, int]:
-    """By direction, the number of its draws. Directions that translate the very same sentences (CoVoST 2 from English)
-    share them, as their rows are not independent."""
+def strata(groups: Mapping[str, Sequence[Record]]) -> dict[str, int]:
+    """By group of rows (a direction, say), the number of its draws. Groups of the very same sentences share them, as
+    their rows are not independent: those with the same transcripts (CoVoST 2 from English) or with the same references
+    (one test set in several languages into English), row by row."""
     numbers: dict[tuple[str, ...], int] = {}
     found = {}
-    for name, (rows, _) in sides.items():
-        sentences = tuple(row["source"] or f"{name} {row['id']}" for row in rows)
-        found[name] = numbers.setdefault(sentences, len(numbers))
+    for name, rows in groups.items():
+        keys = [(field, *(row[field] or f"{name} {row['id']}" for row in rows)) for field in ("source", "reference")]
+        known = [numbers[key] for key in keys if key in numbers]
+        found[name] = known[0] if known else len(found)
+        for key in keys:
+            numbers.setdefault(key, found[name])
     return found
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from comsl.errors import UsageError
+from comsl.evaluation.bootstrap import SEED
 from comsl.files import write_atomically
 from comsl.provenance import git_commit, versions
-from comsl.study.plan import Plan
+from comsl.study.plan import Contrast, Plan
 from comsl.study.plot import scores_png
 from comsl.study.statistics import LEVEL, POWER, Result, Study, run_study
 
@@ -45,7 +46,7 @@ def render(study: Study, picture: str) -> str:
     parts += [part for part in (_transcripts(study), _confidence(study)) if part]
     if study.plan.notes:
         parts.append("## To be borne in mind\n\n" + "\n".join(f"- {note}" for note in study.plan.notes))
-    parts.append(_provenance(study))
+    parts += [_made(study), _provenance(study)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -70,7 +71,7 @@ def _scores(study: Study) -> str:
             _table(header, rows, left=1),
             "BLEU a test set and direction: mean over seeds (± standard deviation over them, where there are several). "
             f"The means over {_counted(study)} stand with their 95% intervals, of sentences and seeds together. "
-            "Minutes of training, a seed, without the pretraining of the parts.",
+            "Minutes of training, a seed, without the pretraining of the parts; systems of the same runs share them.",
             _about_seeds(study),
         ]
     )
@@ -88,7 +89,7 @@ def _about_seeds(study: Study) -> str:
             "are about sentences alone."
         )
     return (
-        f"Seeds vary by {spread:.2f} BLEU (standard deviation of the mean, pooled over the arms with several seeds, "
+        f"Seeds vary by {spread:.2f} BLEU (standard deviation of the mean, pooled over the runs with several seeds, "
         f"{study.degrees} degrees of freedom). An arm with one seed is taken to vary as much."
     )
 
@@ -99,13 +100,13 @@ def _questions(study: Study) -> str:
     header = ["claim", "a", "b", "b - a", "standard error", "p", "p (Holm)", "resolves", "verdict"]
     rows = [
         [
-            answer.contrast.claim,
+            _claim(answer.contrast),
             answer.contrast.a,
             answer.contrast.b,
             f"{answer.difference:+.2f}",
             f"{answer.error:.2f}",
-            f"{answer.p:.3f}",
-            f"{answer.p_holm:.3f}",
+            _p(answer.p),
+            _p(answer.p_holm),
             f"{answer.resolves:.1f}",
             verdict(answer.difference, answer.p_holm),
         ]
@@ -115,13 +116,22 @@ def _questions(study: Study) -> str:
         [
             "## Questions",
             _table(header, rows, left=3),
-            "Of mean BLEU. Sentences are resampled, the same ones for both arms; the seeds' part is drawn from a "
-            f"normal distribution with the pooled spread. Holm corrects for {len(rows)} questions asked together. "
+            "Of mean BLEU. *Standard error*: sentences are resampled, the same ones for both arms; seeds vary as "
+            "pooled or, where both arms are systems of the same runs, as their differences do seed by seed. "
+            f"*p*: of both sides, by Student's t. Holm corrects for {len(rows)} questions asked together. "
             f"*resolves*: the smallest true difference that this design finds in {POWER:.0%} of cases at the strictest "
             f"of Holm's levels ({LEVEL} / {len(rows)}): where a difference is not significant, one up to that size may "
             "be there all the same.",
         ]
     )
+
+
+def _claim(contrast: Contrast) -> str:
+    return f"{contrast.claim} ({', '.join(contrast.tests)})" if contrast.tests else contrast.claim
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def verdict(difference: float, p: float) -> str:
@@ -163,12 +173,33 @@ def _confidence(study: Study) -> str:
     )
 
 
+def _made(study: Study) -> str:
+    """How each arm was trained and decoded, arms that were made alike in one row."""
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for result in study.results:
+        made = result.made
+        facts = (made.updates, made.precision, made.trained, made.evaluated, made.decoding)
+        cells = tuple("; ".join(found) or "-" for found in facts)
+        alike.setdefault(cells if result.has_seeds else (*["-"] * 3, cells[3], "-"), []).append(result.arm.label)
+    header = ["arms", "updates", "precision", "trained at", "evaluated at", "decoding"]
+    rows = [["<br>".join(labels), *cells] for cells, labels in alike.items()]
+    return "\n\n".join(
+        [
+            "## How each was made",
+            _table(header, rows, left=len(header)),
+            "As the runs and evaluations record it themselves: updates of the last stage, its precision, commits of "
+            "training (of every start) and evaluation, the options of decoding.",
+        ]
+    )
+
+
 def _provenance(study: Study) -> str:
     counted = ", ".join(f"{name} {version}" for name, version in versions().items())
     rows = "; ".join(f"{name}: {signature}" for name, signature in study.signatures.items())
     return (
         "## How it was computed\n\n"
-        f"Raw references, case-sensitive; {rows}; rows: {_rows(study.results)}. Written by `comsl study`, commit "
+        f"Raw references, case-sensitive; {rows}; rows: {_rows(study.results)}. "
+        f"{study.n_samples:,} resamples, seed {SEED}. Written by `comsl study`, commit "
         f"{git_commit() or 'unknown'} ({counted})."
     )
 

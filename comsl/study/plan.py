@@ -9,6 +9,7 @@ arms:                                     # in the order of the table
   - {arm: 11-cascade, label: "(11) cascade", system: cascade, also: ../../cascade-mt}
 contrasts:                                # asked together, so corrected together
   - {a: "(5) both parts, ST", b: "(9) the paper", claim: "cross-modal objectives help"}
+  - {a: "(5) both parts, ST", b: "(9) the paper", claim: "on what is new too", tests: [test_2017_novel]}
 notes: [a line below the tables]
 """
 
@@ -37,6 +38,12 @@ class Arm:
     system: str = "direct"
     also: str | None = None
     """Folder beside it, by seed, of another run that the arm needed; its time counts too."""
+    runs: str | None = None
+    """Folder in ``RUNS`` of the runs that were evaluated, by seed, where it is another arm's."""
+
+    @property
+    def trained(self) -> str:
+        return self.runs or self.arm
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,8 @@ class Contrast:
     a: str
     b: str
     claim: str
+    tests: Sequence[str] = ()
+    """It is about these alone; none: about all that count."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +75,8 @@ def load_study(path: Path) -> Plan:
     """Read a ``study.yaml``.
 
     Raises:
-        StudyError: a missing or unknown key, two arms of one label, or a contrast of arms that there are not.
+        StudyError: a missing or unknown key, a value of another kind than it should be, two arms of one label, a test
+            that is named twice, or a contrast of arms or over tests that there are not.
     """
     tree = read_yaml(path, StudyError)
     _check(tree, Plan, str(path))
@@ -78,6 +88,12 @@ def load_study(path: Path) -> Plan:
     for label in (label for contrast in contrasts for label in (contrast.a, contrast.b)):
         if label not in labels:
             raise StudyError(f"{path}: contrasts: no arm {label!r}; did you mean {nearest(label, labels, 0.0)!r}?")
+    tests = [*tree["tests"], *(tree.get("beside") or ())]
+    if double := next((test for test in tests if tests.count(test) > 1), None):
+        raise StudyError(f"{path}: tests, beside: {double!r} stands there twice")
+    for test in (test for contrast in contrasts for test in contrast.tests):
+        if test not in tests:
+            raise StudyError(f"{path}: contrasts: no test {test!r}; did you mean {nearest(test, tests, 0.0)!r}?")
     notes, beside = tree.get("notes") or (), tree.get("beside") or ()
     return Plan(tree["title"], tree["intro"], tree["tests"], arms, contrasts, beside, notes)
 
@@ -92,5 +108,15 @@ def _made(kind: type, entry: Any, where: str) -> Any:
 def _check(tree: dict[str, Any], kind: type, where: str) -> None:
     check_keys(tree, kind, where, StudyError)
     for item in fields(kind):
-        if item.default is MISSING and tree.get(item.name) is None:
+        value = tree.get(item.name)
+        if value is None and item.default is MISSING:
             raise StudyError(f"{where}: {item.name}: missing")
+        if value is None:
+            continue
+        if not str(item.type).startswith("Sequence"):
+            if not isinstance(value, str):
+                raise StudyError(f"{where}: {item.name}: expected text, got {value!r}")
+        elif not isinstance(value, list):
+            raise StudyError(f"{where}: {item.name}: expected a list, got {value!r}")
+        elif item.type == "Sequence[str]" and not all(isinstance(each, str) for each in value):
+            raise StudyError(f"{where}: {item.name}: expected a list of texts, got {value!r}")

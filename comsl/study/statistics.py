@@ -4,9 +4,15 @@
     RUNS/<arm>/<seed>/<test>/      its evaluation on a test set
 
 A cell is a test set and a direction; an arm's score there is the mean over its seeds, and its overall score the mean
-over cells. Two things vary: which sentences were drawn, and which seed trained. Sentences are resampled, the same ones
-for all arms. Two or three seeds cannot be resampled to any use, so their part is drawn from a normal distribution whose
-spread is that of all arms with several seeds, pooled; an arm with one seed is as uncertain as that one seed.
+over cells. Two things vary: which sentences were drawn, and which seed trained.
+
+* Sentences are resampled, the same ones for all arms, and in cells of the very same sentences together.
+* Two or three seeds cannot be resampled to any use. Their variance is pooled over all runs that have several; an arm
+  with one seed is as uncertain as that one seed. Systems of the same runs share their seeds, so where two of them are
+  compared the differences, seed by seed, are what varies. The look-up is no run and has no seed.
+
+A difference is divided by its standard error, of both variances together, and held against Student's t with as many
+degrees of freedom as that error has (Welch and Satterthwaite; the sentences' part is taken as known), on both sides.
 
 Shapes: S resamples, N seeds of an arm, R rows, K counts (see ``bootstrap``).
 """
@@ -17,19 +23,21 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import NormalDist
 
 import numpy as np
 
 from comsl.errors import UsageError
-from comsl.evaluation.bootstrap import SEED, Floats, corpus_score, p_value, resample_together, scores_of
+from comsl.evaluation import LOOKUP
+from comsl.evaluation.bootstrap import SEED, Floats, corpus_score, resample_together, scores_of
 from comsl.evaluation.curves import LOG, read_log
 from comsl.evaluation.metrics import BOOTSTRAP_SAMPLES, TRANSLATION_METRICS, translation_metric
 from comsl.evaluation.records import Record, read_records, read_scores
 from comsl.evaluation.scoring import count_rows, direction, scorable
-from comsl.evaluation.significance import check_aligned, holm
+from comsl.evaluation.significance import check_aligned, holm, strata
 from comsl.progress import track
+from comsl.study.made import Made, read_made
 from comsl.study.plan import Arm, Contrast, Plan
+from comsl.study.student import Student
 
 POWER, LEVEL = 0.8, 0.05
 
@@ -40,14 +48,15 @@ class Result:
 
     arm: Arm
     seeds: list[str]
+    tests: Sequence[str]
+    """Those that count."""
+    made: Made
     rows: dict[str, int] = field(default_factory=dict)
     """Cell -> test rows."""
-    beside: tuple[str, ...] = ()
-    """Test sets that do not count."""
     cells: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     """Metric -> cell -> a score a seed."""
-    draws: dict[str, Floats] = field(default_factory=dict)
-    """Metric -> the overall score in each resample of sentences, [S]."""
+    draws: dict[str, dict[str, Floats]] = field(default_factory=dict)
+    """Metric -> cell -> the mean score over seeds in each resample of sentences, [S]."""
     seconds: list[float] = field(default_factory=list)
     """Of training, a seed each; empty where nothing was trained."""
     transcripts: dict[str, dict[str, list[float]]] = field(default_factory=dict)
@@ -55,24 +64,34 @@ class Result:
     confidence: dict[str, list[tuple[float, float | None]]] = field(default_factory=dict)
     """Test -> of a calibrated model, a seed each: mean distance of confidence and chrF, and their correlation."""
 
-    def overall(self, metric: str) -> list[float]:
-        """Mean over cells, a seed each."""
-        counted = [scores for cell, scores in self.cells[metric].items() if self.counts(cell)]
-        return [float(np.mean(scores)) for scores in zip(*counted, strict=True)]
+    def overall(self, metric: str, tests: Sequence[str] = ()) -> list[float]:
+        """Mean over the cells of some tests, or of all that count; a seed each."""
+        scores = [scores for cell, scores in self.cells[metric].items() if test_of(cell) in (tests or self.tests)]
+        return [float(np.mean(of_seed)) for of_seed in zip(*scores, strict=True)]
 
-    def counts(self, cell: str) -> bool:
-        return cell.rpartition(" ")[0] not in self.beside
+    def resampled(self, metric: str, tests: Sequence[str] = ()) -> Floats:
+        """The same, meaned over seeds, in each resample, [S]."""
+        draws = [drawn for cell, drawn in self.draws[metric].items() if test_of(cell) in (tests or self.tests)]
+        return np.asarray(np.mean(draws, axis=0))
+
+    @property
+    def has_seeds(self) -> bool:
+        return self.arm.system != LOOKUP
+
+    def same_runs(self, other: Result) -> bool:
+        return (self.arm.trained, self.seeds) == (other.arm.trained, other.seeds)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A contrast, answered in overall BLEU."""
+    """A contrast, answered in mean BLEU."""
 
     contrast: Contrast
     difference: float
     error: float
     """Standard error of the difference: sentences and seeds together."""
     p: float
+    """Of both sides."""
     p_holm: float
     resolves: float
     """Smallest true difference that would be found four times out of five at the strictest of Holm's levels."""
@@ -85,16 +104,18 @@ class Study:
     missing: list[Arm]
     """Arms without any finished evaluation."""
     spread: dict[str, float | None]
-    """Metric -> standard deviation over seeds, pooled over arms; None where no arm has two."""
+    """Metric -> standard deviation of the mean score over seeds, pooled over runs; None where no arm has two seeds."""
     degrees: int
     """Degrees of freedom of that."""
     answers: list[Answer]
     signatures: dict[str, str]
+    n_samples: int
 
     def interval(self, result: Result, metric: str) -> float:
         """Half the width of the 95% interval of the overall score."""
-        seeds = (self.spread[metric] or 0.0) ** 2 / len(result.seeds)
-        return NormalDist().inv_cdf(0.975) * math.sqrt(float(result.draws[metric].var(ddof=1)) + seeds)
+        seeds = _variance_of_seeds([result], self.spread[metric])
+        error, degrees = _error(result.resampled(metric), seeds, self.degrees)
+        return Student(degrees).quantile(0.975) * error
 
 
 def run_study(plan: Plan, runs: Path, n_samples: int = BOOTSTRAP_SAMPLES) -> Study:
@@ -108,16 +129,14 @@ def run_study(plan: Plan, runs: Path, n_samples: int = BOOTSTRAP_SAMPLES) -> Stu
     there = {label: rows for label, rows in found.items() if rows is not None}
     if not there:
         raise UsageError(f"{runs} holds no evaluation of any arm: <arm>/<seed>/<test> is where they are looked for")
-    results = {
-        arm.label: _result(arm, runs, there[arm.label], tuple(plan.beside)) for arm in plan.arms if arm.label in there
-    }
+    results = {arm.label: _result(arm, runs, there[arm.label], plan.tests) for arm in plan.arms if arm.label in there}
     signatures = _score(results, there, n_samples)
     spread, degrees = {}, 0
     for metric in TRANSLATION_METRICS:
-        spread[metric], degrees = _pooled(result.overall(metric) for result in results.values())
-    answers = _answers(plan.contrasts, results, spread["bleu"])
+        spread[metric], degrees = _pooled(results.values(), metric)
+    answers = _answers(plan.contrasts, results, spread["bleu"], degrees)
     missing = [arm for arm in plan.arms if arm.label not in there]
-    return Study(plan, list(results.values()), missing, spread, degrees, answers, signatures)
+    return Study(plan, list(results.values()), missing, spread, degrees, answers, signatures, n_samples)
 
 
 # ------------------------------------------------------------------------------------------------------------ reading
@@ -143,15 +162,24 @@ def _read(arm: Arm, runs: Path, tests: Sequence[str]) -> Rows | None:
     return found or None
 
 
-def _result(arm: Arm, runs: Path, rows: Rows, beside: tuple[str, ...]) -> Result:
+def test_of(cell: str) -> str:
+    return cell.rpartition(" ")[0]
+
+
+def _result(arm: Arm, runs: Path, rows: Rows, counted: Sequence[str]) -> Result:
     sizes = {cell: len(records) for cell, records in next(iter(rows.values())).items()}
-    result = Result(arm, list(rows), sizes, beside)
+    folders = {
+        seed: list(dict.fromkeys(runs / arm.arm / seed / test_of(cell) for cell in cells))
+        for seed, cells in rows.items()
+    }
+    trained = [runs / arm.trained / seed for seed in rows]
+    made = read_made([path for paths in folders.values() for path in paths], trained)
+    result = Result(arm, list(rows), counted, made, sizes)
     for seed, cells in rows.items():
-        folders = [runs / arm.arm / seed, *([runs / arm.arm / arm.also / seed] if arm.also else [])]
-        if (folders[0] / LOG).is_file():
-            result.seconds.append(sum(map(training_seconds, folders)))
-        tests = dict.fromkeys(cell.rpartition(" ")[0] for cell in cells)
-        scores = {test: read_scores(runs / arm.arm / seed / test) for test in tests}
+        needed = [runs / arm.trained / seed, *([runs / arm.arm / arm.also / seed] if arm.also else [])]
+        if result.has_seeds and (needed[0] / LOG).is_file():
+            result.seconds.append(sum(map(training_seconds, needed)))
+        scores = {path.name: read_scores(path) for path in folders[seed]}
         for cell in cells:
             test, _, languages = cell.rpartition(" ")
             transcription = scores[test]["transcription"] or {}
@@ -159,7 +187,7 @@ def _result(arm: Arm, runs: Path, rows: Rows, beside: tuple[str, ...]) -> Result
             if rates is not None:
                 for rate in ("wer", "cer"):
                     result.transcripts.setdefault(rate, {}).setdefault(cell, []).append(rates[rate])
-        for test in tests:
+        for test in scores:
             sure = (scores[test].get("confidence") or {}).get(arm.system)
             if sure is not None:
                 result.confidence.setdefault(test, []).append((sure["error"], sure["correlation"]))
@@ -178,10 +206,10 @@ def _score(results: Mapping[str, Result], rows: Mapping[str, Rows], n_samples: i
     """Fills in scores and resamples; sentences are drawn cell by cell, the same ones for everyone."""
     reference = max(rows, key=lambda label: len(next(iter(rows[label].values()))))
     cells = next(iter(rows[reference].values()))
+    numbers = strata({cell: list(expected.values()) for cell, expected in cells.items()})
     everyone = [(label, seed) for label, seeds in rows.items() for seed in seeds]
-    totals: dict[str, dict[str, list[Floats]]] = {kind: {label: [] for label in rows} for kind in TRANSLATION_METRICS}
     signatures = {}
-    for place, (cell, expected) in enumerate(track(cells.items(), description="bootstrap", unit="cells")):
+    for cell, expected in track(cells.items(), description="bootstrap", unit="cells"):
         ids, systems = list(expected), []
         for label, seed in everyone:
             here = rows[label][seed].get(cell, {})
@@ -192,43 +220,71 @@ def _score(results: Mapping[str, Result], rows: Mapping[str, Rows], n_samples: i
             metric = translation_metric(kind, systems[0][0]["target_language"], False)
             metric.num_refs = 1
             signatures[kind] = str(metric.get_signature())
-            drawn = resample_together(counts[kind], n_samples, [SEED, place])
-            for (label, _), part, sums in zip(everyone, counts[kind], drawn, strict=True):
+            resampled = resample_together(counts[kind], n_samples, [SEED, numbers[cell]])
+            drawn: dict[str, list[Floats]] = {}
+            for (label, _), part, sums in zip(everyone, counts[kind], resampled, strict=True):
                 scores = results[label].cells.setdefault(kind, {}).setdefault(cell, [])
                 scores.append(corpus_score(metric, part.sum(0)))
-                if results[label].counts(cell):
-                    totals[kind][label].append(scores_of(metric, sums))
-    for kind, by_label in totals.items():
-        for label, draws in by_label.items():
-            results[label].draws[kind] = np.mean(draws, axis=0)
+                drawn.setdefault(label, []).append(scores_of(metric, sums))
+            for label, of_seeds in drawn.items():
+                results[label].draws.setdefault(kind, {})[cell] = np.asarray(np.mean(of_seeds, axis=0))
     return signatures
 
 
-def _pooled(scores: Iterable[Sequence[float]]) -> tuple[float | None, int]:
-    """Standard deviation within groups, and its degrees of freedom."""
-    groups = [np.array(group) for group in scores if len(group) > 1]
-    degrees = sum(len(group) - 1 for group in groups)
-    if not degrees:
+# ------------------------------------------------------------------------------------------------------------ answers
+
+
+def _pooled(results: Iterable[Result], metric: str) -> tuple[float | None, int]:
+    """Standard deviation of the overall score over seeds, and its degrees of freedom: those of the runs, however many
+    systems were evaluated of each (their variances are meaned)."""
+    variances: dict[str, list[float]] = {}
+    degrees: dict[str, int] = {}
+    for result in results:
+        if result.has_seeds and len(result.seeds) > 1:
+            variances.setdefault(result.arm.trained, []).append(float(np.var(result.overall(metric), ddof=1)))
+            degrees[result.arm.trained] = len(result.seeds) - 1
+    total = sum(degrees.values())
+    if not total:
         return None, 0
-    return math.sqrt(sum(float(((group - group.mean()) ** 2).sum()) for group in groups) / degrees), degrees
+    return math.sqrt(sum(degrees[runs] * float(np.mean(variances[runs])) for runs in variances) / total), total
 
 
-def _answers(contrasts: Sequence[Contrast], results: Mapping[str, Result], spread: float | None) -> list[Answer]:
+def _variance_of_seeds(results: Iterable[Result], spread: float | None) -> float:
+    """Of a sum or difference of overall scores whose runs are not the same."""
+    return (spread or 0.0) ** 2 * sum(1 / len(result.seeds) for result in results if result.has_seeds)
+
+
+def _error(draws: Floats, seeds: float, degrees: float) -> tuple[float, float]:
+    """Standard error and degrees of freedom of what varies with sentences, as drawn, and with seeds, by a variance that
+    has ``degrees`` itself."""
+    sentences = float(draws.var(ddof=1))
+    total = sentences + seeds
+    return math.sqrt(total), degrees * (total / seeds) ** 2 if seeds else math.inf
+
+
+def _answers(
+    contrasts: Sequence[Contrast], results: Mapping[str, Result], spread: float | None, degrees: int
+) -> list[Answer]:
     asked = [contrast for contrast in contrasts if contrast.a in results and contrast.b in results]
+    level = LEVEL / max(1, len(asked))
     found = []
-    for place, contrast in enumerate(asked):
+    for contrast in asked:
         a, b = results[contrast.a], results[contrast.b]
-        difference = float(np.mean(b.overall("bleu")) - np.mean(a.overall("bleu")))
-        seeds = (spread or 0.0) * math.sqrt(1 / len(a.seeds) + 1 / len(b.seeds))
-        noise = np.random.default_rng([SEED, 1, place]).normal(0.0, seeds, len(a.draws["bleu"]))
-        draws = b.draws["bleu"] - a.draws["bleu"]
-        error = math.sqrt(float(draws.var(ddof=1)) + seeds**2)
-        # Where nothing varies (the same outputs, or no sense in any) the test would call no difference significant.
-        p = p_value(a.draws["bleu"], b.draws["bleu"] + noise, difference) if difference and error else 1.0
-        found.append((contrast, difference, error, p))
-    corrected = holm({str(place): p for place, (*_, p) in enumerate(found)})
-    strictest = NormalDist().inv_cdf(1 - LEVEL / (2 * max(1, len(found)))) + NormalDist().inv_cdf(POWER)
+        by_seed = np.array(b.overall("bleu", contrast.tests)), np.array(a.overall("bleu", contrast.tests))
+        difference = float(by_seed[0].mean() - by_seed[1].mean())
+        seeds, of_seeds = _variance_of_seeds([a, b], spread), degrees
+        if a.same_runs(b) and a.has_seeds and b.has_seeds and len(a.seeds) > 1:
+            of_seeds = len(a.seeds) - 1
+            seeds = float((by_seed[0] - by_seed[1]).var(ddof=1)) / len(a.seeds)
+        draws = b.resampled("bleu", contrast.tests) - a.resampled("bleu", contrast.tests)
+        error, freedom = _error(draws, seeds, of_seeds)
+        student = Student(freedom)
+        # Where nothing varies (the same outputs, or no sense in any) no difference can be told.
+        p = student.p(difference / error) if difference and error else 1.0
+        resolves = (student.quantile(1 - level / 2) + student.quantile(POWER)) * error
+        found.append((contrast, difference, error, p, resolves))
+    corrected = holm({str(place): p for place, (*_, p, _) in enumerate(found)})
     return [
-        Answer(contrast, difference, error, p, corrected[str(place)], strictest * error)
-        for place, (contrast, difference, error, p) in enumerate(found)
+        Answer(contrast, difference, error, p, corrected[str(place)], resolves)
+        for place, (contrast, difference, error, p, resolves) in enumerate(found)
     ]

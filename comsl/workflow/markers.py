@@ -2,9 +2,10 @@
 
 A step is finished if its marker is there and says what would be said now: the same words and processes, recipes of the
 same content, the same inputs; and if its outputs are still where it left them. Inputs are the paths that exist among
-the words and in the recipes that the words name, but for the step's own outputs. Of a file its size and time of change
-count; of a folder those of the files directly in it, which for a model, a run or a folder of manifests is what matters
-(what changes deeper in raw material goes unnoticed: ``--again``). A model that is calibrated afterwards stays the same.
+the words, in the recipes that the words name and in what the step ``reads``, but for its own outputs. Of a file its
+size and time of change count; of a folder those of the files directly in it, which for a model, a run or a folder of
+manifests is what matters (what changes deeper in raw material goes unnoticed: ``--again``). A model that is calibrated
+afterwards stays the same.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def facts_of(step: Step) -> Facts:
     """What a step is made of at this moment; plain values, as JSON holds them."""
     outputs = {os.path.normpath(path) for path in outputs_of(step)}
     recipes = [*_recipes(step.words), *([step.accelerate] if step.accelerate else [])]
-    named = [*_values(step.words), *(text for path in recipes for text in _texts(path))]
+    named = [*_values(step.words), *(text for path in recipes for text in _texts(path)), *step.reads]
     inputs = sorted({path for text in named for path in _existing(text)} - outputs - set(recipes))
     return {
         "words": list(step.words),

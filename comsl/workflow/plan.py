@@ -65,6 +65,8 @@ class Step:
     """Configuration file of ``accelerate launch``; None: torchrun, where there are several processes."""
     writes: tuple[str, ...] = ()
     """Outputs that the words do not show: what follows --out, --output_dir or --output is known to be one."""
+    reads: tuple[str, ...] = ()
+    """Inputs that the words do not show, or show from too far above; as globs."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ class _StepKeys:
     processes: int | str = 1
     accelerate: str | None = None
     writes: list[str] = field(default_factory=list)
+    reads: list[str] = field(default_factory=list)
     each: dict[str, Any] = field(default_factory=dict)
 
 
@@ -246,8 +249,8 @@ def _step(path: Path, keys: _StepKeys, values: Mapping[str, Any]) -> Step:
     accelerate = next(iter(_fill_words([keys.accelerate or ""], values, where)), None) or None
     if accelerate is not None and not Path(accelerate).is_file():
         raise PlanError(f"{where}: accelerate: {accelerate}: no such file; name a configuration of accelerate launch")
-    writes = _fill_words(keys.writes, values, where)
-    step = Step(name, tuple(words), _processes(keys, values, where), accelerate, writes)
+    writes, reads = (_fill_words(paths, values, where) for paths in (keys.writes, keys.reads))
+    step = Step(name, tuple(words), _processes(keys, values, where), accelerate, writes, reads)
     check_words(step, where)
     return step
 

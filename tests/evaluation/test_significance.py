@@ -249,19 +249,28 @@ def test_the_mean_of_directions() -> None:
 
 
 def test_directions_that_share_their_sentences_are_drawn_together() -> None:
-    """The same clips into two languages: their scores rise and fall together, so their mean spreads as each does."""
-    twice = worse(3)[:30] * 2
-    pairs = {"sources": "en en", "targets": "de ca"}
+    """The same clips into two languages, or the same sentences from two languages into one: the scores of both rise
+    and fall together, so their mean spreads as each does."""
 
-    def rows(texts: list[str], heard: bool) -> dict[str, Record]:
-        found = rows_of(texts, **pairs, heard=heard)
-        return {key: {**row, "reference": REFERENCES[int(key[1:]) % 30]} for key, row in found.items()}
+    def spreads(heard: bool, one_reference: bool) -> tuple[float, float]:
+        """Of a direction and of the mean."""
 
-    better = REFERENCES[:30] * 2
-    together, apart = (compare_rows(rows(better, heard), rows(twice, heard), "a", "b") for heard in (True, False))
-    alone = together.pairs["en-de"]["bleu"].b_ci
-    assert together.macro["bleu"].b_ci == pytest.approx(alone, rel=0.15)
-    assert apart.macro["bleu"].b_ci == pytest.approx(alone / 2**0.5, rel=0.2)
+        def rows(texts: list[str]) -> dict[str, Record]:
+            found = rows_of(texts, sources="en en", targets="de ca", heard=heard)
+            for key, row in found.items():
+                row["reference"] = REFERENCES[int(key[1:]) % 30 if one_reference else int(key[1:])]
+            return found
+
+        other = REFERENCES[:30] * 2 if one_reference else REFERENCES
+        wrong = worse(3)[:30] * 2 if one_reference else worse(3)
+        result = compare_rows(rows(other), rows(wrong), "a", "b")
+        return result.pairs["en-de"]["bleu"].b_ci, result.macro["bleu"].b_ci
+
+    for shared in ((True, True), (True, False), (False, True)):
+        alone, mean = spreads(*shared)
+        assert mean == pytest.approx(alone, rel=0.15)
+    alone, mean = spreads(False, False)
+    assert mean == pytest.approx(alone / 2**0.5, rel=0.2)
 
 
 def test_folders_of_one_direction_each(tmp_path: Path) -> None:

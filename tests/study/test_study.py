@@ -7,6 +7,7 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 from sacrebleu.metrics import BLEU
 
@@ -15,6 +16,7 @@ from comsl.evaluation.records import FIELDS, SCORED, write_json
 from comsl.study.page import render, verdict, write_page
 from comsl.study.plan import Arm, Contrast, Plan, StudyError, load_study
 from comsl.study.statistics import run_study, training_seconds
+from comsl.study.student import Student
 
 WORDS = "the old man sees a small house near river she buys three red apples at market on Monday".split()
 REFERENCES = [" ".join(WORDS[(start + 5 * k) % len(WORDS)] for k in range(8)) + f" {start}" for start in range(40)]
@@ -39,13 +41,13 @@ def hypotheses(every: int, shift: int = 0) -> list[str]:
     return [" ".join(row) for row in rows]
 
 
-def evaluation(folder: Path, texts: list[str], seconds: float = 60.0) -> None:
+def evaluation(folder: Path, texts: list[str], seconds: float = 60.0, system: str = "direct") -> None:
     """Of half German, half French rows, in a run that took so long."""
     records = [
         {
             **dict.fromkeys(FIELDS),
             "id": f"row{index}",
-            "system": "direct",
+            "system": system,
             "source_language": "de" if index < 20 else "fr",
             "target_language": "en",
             "hypothesis": text,
@@ -53,8 +55,9 @@ def evaluation(folder: Path, texts: list[str], seconds: float = 60.0) -> None:
         }
         for index, text in enumerate(texts)
     ]
-    (folder / "test").mkdir(parents=True)
-    (folder / "test" / "hypotheses.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    (folder / "test").mkdir(parents=True, exist_ok=True)
+    with (folder / "test" / "hypotheses.jsonl").open("a") as file:
+        file.write("".join(json.dumps(record) + "\n" for record in records))
     write_json(folder / "test" / "scores.json", {**dict.fromkeys(SCORED), "lowercase": False})
     lines = [{"step": 1, "kind": "train", "seconds": seconds / 2}, {"step": 2, "kind": "dev"}]
     lines.append({"step": 2, "kind": "train", "seconds": seconds / 2})
@@ -84,7 +87,7 @@ def test_scores_are_those_of_sacrebleu_and_means_are_means(runs: Path) -> None:
     means = [(expected[k] + expected[k + 1]) / 2 for k in (0, 2, 4)]
     assert good.overall("bleu") == pytest.approx(means)
     mean = sum(means) / 3
-    # Of the arms with several seeds one does not vary at all: four degrees of freedom.
+    # The other arm with several seeds does not vary at all: four degrees of freedom.
     spread = math.sqrt(sum((score - mean) ** 2 for score in means) / 4)
     assert study.spread["bleu"] == pytest.approx(spread)
     assert study.degrees == 4
@@ -95,16 +98,88 @@ def test_answers(runs: Path) -> None:
     study = run_study(PLAN, runs, n_samples=200)
     better, alike = study.answers  # the third arm that is asked about has not been run
     assert better.difference > 20
-    assert better.p == pytest.approx(1 / 201)
-    assert better.p_holm == pytest.approx(2 / 201)
+    assert better.p <= better.p_holm < 0.001
     assert alike.p_holm > 0.05
-    # Level 0.05 / 2 on both sides and power 0.8: quantiles 2.2414 and 0.8416 of the normal distribution.
-    assert alike.resolves == pytest.approx((2.2414 + 0.8416) * alike.error, rel=1e-4)
-    seeds = study.spread["bleu"] * math.sqrt(1 / 3 + 1)
-    assert alike.error > seeds > 0
+    a, b = study.results[0], study.results[2]
+    sentences = float((b.resampled("bleu") - a.resampled("bleu")).var(ddof=1))
+    seeds = study.spread["bleu"] ** 2 * (1 / 3 + 1)
+    assert alike.error == pytest.approx(math.sqrt(sentences + seeds))
+    student = Student(study.degrees * (1 + sentences / seeds) ** 2)
+    assert alike.p == pytest.approx(student.p(alike.difference / alike.error))
+    # Level 0.05 / 2 on both sides and power 0.8.
+    assert alike.resolves == pytest.approx((student.quantile(0.9875) + student.quantile(0.8)) * alike.error)
     assert verdict(better.difference, better.p_holm) == "yes"
     assert verdict(alike.difference, alike.p_holm) == "not shown"
     assert verdict(-1.0, 0.01) == "no: the other way round"
+
+
+def test_no_difference_is_found_where_there_is_none(tmp_path: Path) -> None:
+    """Two systems that are wrong equally often, at places of their own: p below 0.1 in a tenth, on both sides."""
+    rng, found = np.random.default_rng(7), []
+    for trial in range(120):
+        for arm in ("good", "bad"):
+            rows = [text.split() for text in REFERENCES]
+            for index in np.flatnonzero(rng.random(len(rows)) < 0.4):
+                rows[index][int(rng.integers(1, 7))] = "wrong"
+            evaluation(tmp_path / str(trial) / arm / "1", [" ".join(row) for row in rows])
+        found.append(run_study(PLAN, tmp_path / str(trial), n_samples=100).answers[0])
+    below = sum(answer.p < 0.1 for answer in found)
+    assert 4 <= below <= 24, below  # 12 are expected; of one side, taken for both, 24 were
+    assert any(answer.p < 0.1 and answer.difference > 0 for answer in found)
+    assert any(answer.p < 0.1 and answer.difference < 0 for answer in found)
+
+
+def test_systems_of_the_same_runs_share_their_seeds(tmp_path: Path) -> None:
+    """What varies is their difference, seed by seed; both together have as many degrees of freedom as their runs."""
+    for seed, every in ((1, 3), (2, 5), (3, 9)):
+        evaluation(tmp_path / "joint" / str(seed), hypotheses(every))
+        evaluation(tmp_path / "joint" / str(seed), hypotheses(every, 1), system="mixed")
+        evaluation(tmp_path / "alone" / str(seed), hypotheses(every, 2), system="pooled")
+        evaluation(tmp_path / "joint" / str(seed), hypotheses(2), system="lookup")
+    arms = [
+        Arm("joint", "direct"),
+        Arm("joint", "mixed", "mixed"),
+        Arm("alone", "pooled", "pooled", runs="joint"),
+        Arm("joint", "look-up", "lookup"),
+    ]
+    contrasts = [
+        Contrast("direct", "mixed", "m"),
+        Contrast("direct", "pooled", "p"),
+        Contrast("look-up", "direct", "d"),
+    ]
+    study = run_study(Plan("t", "i", ["test"], arms, contrasts), tmp_path, n_samples=100)
+    direct, mixed, pooled, lookup = study.results
+    variances = [np.var(result.overall("bleu"), ddof=1) for result in (direct, mixed, pooled)]
+    assert study.spread["bleu"] == pytest.approx(math.sqrt(np.mean(variances)))
+    assert study.degrees == 2
+    for answer, other in zip(study.answers, (mixed, pooled), strict=False):
+        sentences = float((other.resampled("bleu") - direct.resampled("bleu")).var(ddof=1))
+        differences = np.subtract(other.overall("bleu"), direct.overall("bleu"))
+        assert answer.error == pytest.approx(math.sqrt(sentences + differences.var(ddof=1) / 3))
+    sentences = float((direct.resampled("bleu") - lookup.resampled("bleu")).var(ddof=1))
+    assert study.answers[2].error == pytest.approx(math.sqrt(sentences + study.spread["bleu"] ** 2 / 3))
+    assert (direct.seconds, pooled.seconds, lookup.seconds) == ([60.0] * 3, [60.0] * 3, [])
+
+
+def test_cells_of_the_same_sentences_are_resampled_together(tmp_path: Path) -> None:
+    """Two directions that translate the same 20 sentences vary like one, not like two independent ones."""
+    evaluation(tmp_path / "good" / "1", hypotheses(3))
+    path = tmp_path / "good" / "1" / "test" / "hypotheses.jsonl"
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    twice = [*records[:20], *({**record, "id": record["id"] + "b", "source_language": "fr"} for record in records[:20])]
+    path.write_text("".join(json.dumps(record) + "\n" for record in twice))
+    (result,) = run_study(Plan("t", "i", ["test"], [Arm("good", "a")]), tmp_path, n_samples=50).results
+    german, french = result.draws["bleu"].values()
+    assert german.tolist() == french.tolist()
+    assert result.resampled("bleu").tolist() == pytest.approx(german.tolist())
+
+
+def test_the_distribution_of_student() -> None:
+    for degrees, quantile in ((1, 12.7062), (2, 4.30265), (10, 2.22814), (30, 2.04227), (math.inf, 1.95996)):
+        assert Student(degrees).quantile(0.975) == pytest.approx(quantile, rel=2e-4)
+        assert Student(degrees).p(quantile) == pytest.approx(0.05, rel=1e-3)
+        assert Student(degrees).p(-quantile) == pytest.approx(0.05, rel=1e-3)
+    assert Student(2.5).quantile(0.8) == pytest.approx(1.0101639, rel=1e-5)
 
 
 def test_the_page(runs: Path, tmp_path: Path) -> None:
@@ -119,7 +194,8 @@ def test_the_page(runs: Path, tmp_path: Path) -> None:
     assert "nrefs:1|case:mixed" in text
     assert "tok:13a" in text
     tables = [line.count("|") for line in lines if line.startswith("|")]
-    assert set(tables) == {8, 10}  # every row as wide as its table
+    assert set(tables) == {7, 8, 10}  # every row as wide as its table
+    assert "| (1) good<br>(2) bad<br>(3) alike | - | - | - | unknown | - |" in text
 
 
 def test_the_same_outputs_are_no_difference(tmp_path: Path) -> None:
@@ -166,6 +242,12 @@ def test_study_files(tmp_path: Path) -> None:
         (text.replace("label: B", "label: A"), "two arms are called 'A'"),
         (text.replace("label: B", "lable: B"), "arms: unknown key `lable`; did you mean `label`"),
         (text.replace("title: t\n", ""), "title: missing"),
+        (text.replace("[x]", "x"), r"tests: expected a list, got 'x'"),
+        (text.replace("[x]", "[1]"), r"tests: expected a list of texts, got \[1\]"),
+        (text.replace("title: t", "title: [t]"), r"title: expected text, got \['t'\]"),
+        (text.replace("label: B", "label: 5"), "arms: label: expected text, got 5"),
+        (text + "beside: [x]\n", "tests, beside: 'x' stands there twice"),
+        (text + "contrasts: [{a: A, b: B, claim: c, tests: [y]}]\n", "contrasts: no test 'y'; did you mean 'x'"),
     ):
         path.write_text(wrong)
         with pytest.raises(StudyError, match=message):
@@ -211,3 +293,11 @@ def test_a_test_beside_is_shown_and_counted_nowhere(runs: Path) -> None:
     page = render(study, "p.png")
     assert "| part fr-en |" in page
     assert "The means over the columns of test stand" in page
+    asked = dataclasses.replace(PLAN.contrasts[1], tests=["part"])
+    only = dataclasses.replace(PLAN, beside=["part"], contrasts=[asked])
+    (answer,) = run_study(only, runs, n_samples=50).answers
+    good, _, alike = study.results
+    scores = [float(np.mean(result.overall("bleu", ["part"]))) for result in (good, alike)]
+    assert answer.difference == pytest.approx(scores[1] - scores[0])
+    assert answer.difference != pytest.approx(alone.answers[1].difference)
+    assert "alike is better (part)" in render(run_study(only, runs, n_samples=50), "p.png")
