@@ -2,8 +2,8 @@
 
 The test is sacreBLEU's (Moses' script): rows are drawn with replacement, both systems are scored on the same draw, and
 p is the share of draws whose difference, centred, exceeds the real one. Its p of two nearly equal systems is about 0.4
-rather than 1; two systems with the very same outputs get 1 here, where sacreBLEU would report its smallest value. A small
-p is that of one side: for "do they differ, whichever is better", double it (``comsl.study`` asks both sides).
+rather than 1; two systems with the very same outputs get 1 here, where sacreBLEU would report its smallest value. A
+small p is that of one side: for "do they differ, whichever is better", double it (``comsl.study`` asks both sides).
 
 Over several directions, each is one more chance to find a difference that is none: ``p_holm`` is p after Holm's
 step-down correction over the directions of one metric. The macro-average, the number that papers print, is tested
@@ -247,7 +247,7 @@ def strata(groups: Mapping[str, Sequence[Record]]) -> dict[str, int]:
     their rows are not independent: those with the same transcripts (CoVoST 2 from English) or with the same references
     (one test set in several languages into English), row by row."""
     numbers: dict[tuple[str, ...], int] = {}
-    found = {}
+    found: dict[str, int] = {}
     for name, rows in groups.items():
         keys = [(field, *(row[field] or f"{name} {row['id']}" for row in rows)) for field in ("source", "reference")]
         known = [numbers[key] for key in keys if key in numbers]

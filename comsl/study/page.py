@@ -9,6 +9,7 @@ import numpy as np
 
 from comsl.errors import UsageError
 from comsl.evaluation.bootstrap import SEED
+from comsl.evaluation.forms import FORMS
 from comsl.files import write_atomically
 from comsl.provenance import git_commit, versions
 from comsl.study.plan import Contrast, Plan
@@ -43,7 +44,7 @@ def render(study: Study, picture: str) -> str:
         f"![scores]({picture})",
         _questions(study),
     ]
-    parts += [part for part in (_transcripts(study), _confidence(study)) if part]
+    parts += [part for part in (_forms(study), _transcripts(study), _confidence(study)) if part]
     if study.plan.notes:
         parts.append("## To be borne in mind\n\n" + "\n".join(f"- {note}" for note in study.plan.notes))
     parts += [_made(study), _provenance(study)]
@@ -139,6 +140,25 @@ def verdict(difference: float, p: float) -> str:
     if p >= LEVEL:
         return "not shown"
     return "yes" if difference > 0 else "no: the other way round"
+
+
+def _forms(study: Study) -> str:
+    if not study.plan.forms:
+        return ""
+    cells = [(form, cell) for form in study.plan.forms for cell in study.results[0].forms[form]]
+    header = ["arm", *(f"{cell}: {form}" for form, cell in cells)]
+    rows = [
+        [result.arm.label, *(_spread(result.forms[form][cell]) for form, cell in cells)] for result in study.results
+    ]
+    explained = "; ".join(f"*{form}*: {FORMS[form].about}" for form in study.plan.forms)
+    return "\n\n".join(
+        [
+            "## In other forms of the texts",
+            _table(header, rows, left=1),
+            "BLEU of texts that were changed first, hypotheses and references alike, as others have scored theirs. "
+            f"{explained}.",
+        ]
+    )
 
 
 def _transcripts(study: Study) -> str:

@@ -10,6 +10,7 @@ arms:                                     # in the order of the table
 contrasts:                                # asked together, so corrected together
   - {a: "(5) both parts, ST", b: "(9) the paper", claim: "cross-modal objectives help"}
   - {a: "(5) both parts, ST", b: "(9) the paper", claim: "on what is new too", tests: [test_2017_novel]}
+forms: [lc, lc.rm]                        # BLEU of lower-cased texts and so on too, for published numbers' sake
 notes: [a line below the tables]
 """
 
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from comsl.errors import UsageError, nearest
+from comsl.evaluation.forms import FORMS
 from comsl.training.recipe import check_keys, read_yaml
 
 
@@ -69,6 +71,8 @@ class Plan:
     beside: Sequence[str] = ()
     """Test sets that are shown and counted nowhere."""
     notes: Sequence[str] = ()
+    forms: Sequence[str] = ()
+    """Keys of ``comsl.evaluation.forms.FORMS``."""
 
 
 def load_study(path: Path) -> Plan:
@@ -76,7 +80,7 @@ def load_study(path: Path) -> Plan:
 
     Raises:
         StudyError: a missing or unknown key, a value of another kind than it should be, two arms of one label, a test
-            that is named twice, or a contrast of arms or over tests that there are not.
+            that is named twice, a contrast of arms or over tests that there are not, or an unknown form.
     """
     tree = read_yaml(path, StudyError)
     _check(tree, Plan, str(path))
@@ -94,8 +98,12 @@ def load_study(path: Path) -> Plan:
     for test in (test for contrast in contrasts for test in contrast.tests):
         if test not in tests:
             raise StudyError(f"{path}: contrasts: no test {test!r}; did you mean {nearest(test, tests, 0.0)!r}?")
+    forms = tree.get("forms") or ()
+    for form in forms:
+        if form not in FORMS:
+            raise StudyError(f"{path}: forms: no form {form!r}; there are {', '.join(FORMS)}")
     notes, beside = tree.get("notes") or (), tree.get("beside") or ()
-    return Plan(tree["title"], tree["intro"], tree["tests"], arms, contrasts, beside, notes)
+    return Plan(tree["title"], tree["intro"], tree["tests"], arms, contrasts, beside, notes, forms)
 
 
 def _made(kind: type, entry: Any, where: str) -> Any:

@@ -30,6 +30,7 @@ from comsl.errors import UsageError
 from comsl.evaluation import LOOKUP
 from comsl.evaluation.bootstrap import SEED, Floats, corpus_score, resample_together, scores_of
 from comsl.evaluation.curves import LOG, read_log
+from comsl.evaluation.forms import FORMS, Form
 from comsl.evaluation.metrics import BOOTSTRAP_SAMPLES, TRANSLATION_METRICS, translation_metric
 from comsl.evaluation.records import Record, read_records, read_scores
 from comsl.evaluation.scoring import count_rows, direction, scorable
@@ -55,6 +56,8 @@ class Result:
     """Cell -> test rows."""
     cells: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     """Metric -> cell -> a score a seed."""
+    forms: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    """Form of the texts -> cell -> BLEU, a seed each."""
     draws: dict[str, dict[str, Floats]] = field(default_factory=dict)
     """Metric -> cell -> the mean score over seeds in each resample of sentences, [S]."""
     seconds: list[float] = field(default_factory=list)
@@ -130,7 +133,7 @@ def run_study(plan: Plan, runs: Path, n_samples: int = BOOTSTRAP_SAMPLES) -> Stu
     if not there:
         raise UsageError(f"{runs} holds no evaluation of any arm: <arm>/<seed>/<test> is where they are looked for")
     results = {arm.label: _result(arm, runs, there[arm.label], plan.tests) for arm in plan.arms if arm.label in there}
-    signatures = _score(results, there, n_samples)
+    signatures = _score(results, there, plan.forms, n_samples)
     spread, degrees = {}, 0
     for metric in TRANSLATION_METRICS:
         spread[metric], degrees = _pooled(results.values(), metric)
@@ -202,7 +205,9 @@ def training_seconds(run: Path) -> float:
 # ------------------------------------------------------------------------------------------------------------ scoring
 
 
-def _score(results: Mapping[str, Result], rows: Mapping[str, Rows], n_samples: int) -> dict[str, str]:
+def _score(
+    results: Mapping[str, Result], rows: Mapping[str, Rows], forms: Sequence[str], n_samples: int
+) -> dict[str, str]:
     """Fills in scores and resamples; sentences are drawn cell by cell, the same ones for everyone."""
     reference = max(rows, key=lambda label: len(next(iter(rows[label].values()))))
     cells = next(iter(rows[reference].values()))
@@ -215,6 +220,10 @@ def _score(results: Mapping[str, Result], rows: Mapping[str, Rows], n_samples: i
             here = rows[label][seed].get(cell, {})
             check_aligned(expected, here, f"{reference}, {cell}", f"{label}, seed {seed}")
             systems.append([here[row_id] for row_id in ids])
+        for form in forms:
+            for (label, _), records in zip(everyone, systems, strict=True):
+                of_cell = results[label].forms.setdefault(form, {}).setdefault(cell, [])
+                of_cell.append(_bleu_in(FORMS[form], records))
         counts = count_rows(systems, lowercase=False)
         for kind in TRANSLATION_METRICS:
             metric = translation_metric(kind, systems[0][0]["target_language"], False)
@@ -229,6 +238,12 @@ def _score(results: Mapping[str, Result], rows: Mapping[str, Rows], n_samples: i
             for label, of_seeds in drawn.items():
                 results[label].draws.setdefault(kind, {})[cell] = np.asarray(np.mean(of_seeds, axis=0))
     return signatures
+
+
+def _bleu_in(form: Form, records: Sequence[Record]) -> float:
+    hypotheses, references = ([form.change(record[side]) for record in records] for side in ("hypothesis", "reference"))
+    metric = translation_metric("bleu", records[0]["target_language"], False)
+    return float(metric.corpus_score(hypotheses, [references]).score)
 
 
 # ------------------------------------------------------------------------------------------------------------ answers

@@ -222,6 +222,16 @@ def test_the_time_of_another_run_that_was_needed_counts(tmp_path: Path) -> None:
     assert training_seconds(tmp_path / "nothing") == 0.0
 
 
+def test_other_forms_of_the_texts(runs: Path) -> None:
+    plan = dataclasses.replace(PLAN, forms=["lc", "lc.rm"])
+    study = run_study(plan, runs, n_samples=20)
+    expected = BLEU(lowercase=True).corpus_score(hypotheses(7)[:20], [REFERENCES[:20]]).score
+    assert study.results[0].forms["lc"]["test de-en"][0] == pytest.approx(expected)
+    page = render(study, "p.png")
+    assert "| arm | test de-en: lc | test fr-en: lc | test de-en: lc.rm | test fr-en: lc.rm |" in page
+    assert "*lc.rm*: lower-cased, without punctuation but for apostrophes." in page
+
+
 def test_what_does_not_fit_together(runs: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="holds no evaluation of any arm"):
         run_study(PLAN, tmp_path / "elsewhere")
@@ -246,6 +256,7 @@ def test_study_files(tmp_path: Path) -> None:
         (text.replace("[x]", "[1]"), r"tests: expected a list of texts, got \[1\]"),
         (text.replace("title: t", "title: [t]"), r"title: expected text, got \['t'\]"),
         (text.replace("label: B", "label: 5"), "arms: label: expected text, got 5"),
+        (text + "forms: [rm]\n", "forms: no form 'rm'; there are lc, lc.rm"),
         (text + "beside: [x]\n", "tests, beside: 'x' stands there twice"),
         (text + "contrasts: [{a: A, b: B, claim: c, tests: [y]}]\n", "contrasts: no test 'y'; did you mean 'x'"),
     ):
