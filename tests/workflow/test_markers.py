@@ -84,3 +84,24 @@ def test_a_new_match_of_a_pattern_counts(here: Path) -> None:
     (here / "data" / "cy_en").mkdir()
     (here / "data" / "cy_en" / "train.jsonl").touch()
     assert markers.why_not_finished(STEP) == "data/cy_en/train.jsonl has changed"
+
+
+def test_what_a_step_reads_beside_its_words_counts(here: Path) -> None:
+    """A study's page: its words name the folder of the runs, and what it shows lies three folders deeper."""
+    scores = here / "runs" / "joint" / "1" / "test" / "scores.json"
+    scores.parent.mkdir(parents=True)
+    scores.write_text("{}")
+    words = ("study", "study.yaml", "--runs", "runs", "--out", "page.md")
+    page = Step("page", words, reads=("runs/*/*/*/scores.json",))
+    (here / "page.md").touch()
+    markers = Markers(here)
+    markers.set(page, facts_of(page), 1.0)
+    assert markers.why_not_finished(page) is None
+    scores.write_text('{"rows": 1}')
+    assert markers.why_not_finished(page) == "runs/joint/1/test/scores.json has changed"
+    scores.write_text("{}")
+    markers.set(page, facts_of(page), 1.0)
+    second = here / "runs" / "joint" / "2" / "test" / "scores.json"
+    second.parent.mkdir(parents=True)
+    second.touch()
+    assert markers.why_not_finished(page) == "runs/joint/2/test/scores.json has changed"

@@ -33,6 +33,7 @@ steps:
     processes: ${gpus}
     accelerate: ${launch}
     writes: ["${out}/extra"]
+    reads: ["${out}/*/scores.json"]
 page: ${out}/page.html
 """
 
@@ -55,7 +56,7 @@ def test_variables_are_filled_in(tmp_path: Path) -> None:
     assert plan.steps == (
         Step("prepare", prepare),
         Step("compose", compose),
-        Step("train", train, 8, str(launcher), ("elsewhere/extra",)),
+        Step("train", train, 8, str(launcher), ("elsewhere/extra",), ("elsewhere/*/scores.json",)),
     )
     assert (plan.records, plan.page) == (Path("elsewhere/run"), Path("elsewhere/page.html"))
 
