@@ -5,7 +5,6 @@ A form is applied to hypotheses and references alike.
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,12 +22,6 @@ def without_punctuation(text: str) -> str:
     return " ".join("".join(kept).split())
 
 
-def elisions_apart(text: str) -> str:
-    """The same with a space after every apostrophe ("l' habit"), as Moses' tokeniser writes French: an elided article
-    is a word of its own then, and easily right."""
-    return " ".join(re.sub("'", "' ", without_punctuation(text)).split())
-
-
 @dataclass(frozen=True)
 class Form:
     change: Callable[[str], str]
@@ -39,7 +32,4 @@ class Form:
 FORMS = {
     "lc": Form(str.lower, "lower-cased"),
     "lc.rm": Form(without_punctuation, "lower-cased, without punctuation but for apostrophes"),
-    "lc.rm, elisions apart": Form(
-        elisions_apart, "the same with a space behind every apostrophe, so that elided articles are words"
-    ),
 }

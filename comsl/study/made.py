@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from comsl.evaluation.records import read_scores
+from comsl.evaluation import LOOKUP
 from comsl.inference.decode import DecodingOptions
 from comsl.training.recipe import read_yaml
 from comsl.training.run_directory import CONFIGURATION, RunDirectory, RunError
@@ -17,32 +17,36 @@ SHOWN = ("beam", "mbr", "transcript")
 """Options of decoding that are always named; others where they are not the default."""
 HIDDEN = ("device", "batch_size", "batch_seconds", "scores")
 """They change no hypothesis, or stand elsewhere."""
+RECALLING = ("memory", "pooled")
+"""Systems that read a translation memory."""
 
 
 @dataclass(frozen=True)
 class Made:
     """Each a list of what was found, without repetition: one item where all seeds and tests were made alike."""
 
-    updates: tuple[str, ...]
-    precision: tuple[str, ...]
-    trained: tuple[str, ...]
+    updates: tuple[str, ...] = ()
+    precision: tuple[str, ...] = ()
+    trained: tuple[str, ...] = ()
     """Commits that training was started or continued at."""
-    evaluated: tuple[str, ...]
+    evaluated: tuple[str, ...] = ()
     """Commits."""
-    decoding: tuple[str, ...]
+    decoding: tuple[str, ...] = ()
 
 
-def read_made(evaluations: Sequence[Path], runs: Sequence[Path]) -> Made:
-    """Of finished evaluations, and of those runs that are there."""
-    scores = [read_scores(path) for path in evaluations]
+def read_made(system: str, scores: Sequence[dict[str, Any]], runs: Sequence[Path]) -> Made:
+    """Of a system's finished evaluations, and of those of its models that a run made."""
+    evaluated = _different(_short(each.get("git_commit")) for each in scores)
+    if system == LOOKUP:
+        return Made(evaluated=evaluated)
     records = [record for run in runs if (record := RunDirectory(run).record)]
     recipes = [read_yaml(run / CONFIGURATION, RunError) for run in runs if (run / CONFIGURATION).is_file()]
     return Made(
         _different(str(record["result"]["steps"]) for record in records if record.get("finished")),
         _different(str(recipe["training"]["precision"]) for recipe in recipes),
         _different(_short(start["commit"]) for record in records for start in record["starts"]),
-        _different(_short(each.get("git_commit")) for each in scores),
-        _different(_decoding(each) for each in scores if each["decoding"]),
+        evaluated,
+        _different(_decoding(system, each) for each in scores if each["decoding"]),
     )
 
 
@@ -55,9 +59,10 @@ def _short(commit: str | None) -> str:
     return commit[:COMMIT_LETTERS] + "+" * commit.endswith("+") if commit else "unknown"
 
 
-def _decoding(scores: dict[str, Any]) -> str:
+def _decoding(system: str, scores: dict[str, Any]) -> str:
     usual = {**asdict(DecodingOptions()), "precision": None}
     options = {name: value for name, value in scores["decoding"].items() if name not in HIDDEN}
     named = [f"{name} {value}" for name, value in options.items() if name in SHOWN or value != usual.get(name)]
-    memory = scores.get("memory")
-    return ", ".join([*named, *([f"memory gap {memory['gap']}"] if memory else [])])
+    if "memory" in scores and system in RECALLING:
+        named.append(f"memory gap {scores['memory']['gap']}")
+    return ", ".join(named)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from comsl.files import write_atomically
 from comsl.provenance import git_commit, versions
 from comsl.study.plan import Contrast, Plan
 from comsl.study.plot import scores_png
-from comsl.study.statistics import LEVEL, POWER, Result, Study, run_study
+from comsl.study.results import Result
+from comsl.study.statistics import LEVEL, POWER, Study, run_study
 
 PICTURE = "scores.png"
 
@@ -83,15 +85,16 @@ def _counted(study: Study) -> str:
 
 
 def _about_seeds(study: Study) -> str:
-    spread = study.spread["bleu"]
-    if spread is None:
+    seeds = study.seeds["bleu"]
+    if seeds is None:
         return (
             "No arm has more than one seed: how much another seed would change is unknown, and the intervals and tests "
             "are about sentences alone."
         )
     return (
-        f"Seeds vary by {spread:.2f} BLEU (standard deviation of the mean, pooled over the runs with several seeds, "
-        f"{study.degrees} degrees of freedom). An arm with one seed is taken to vary as much."
+        f"Seeds vary by {math.sqrt(seeds.variance):.2f} BLEU (standard deviation of the mean, pooled over runs with "
+        f"several seeds, {seeds.degrees} degrees of freedom), {math.sqrt(seeds.own):.2f} without what is chance in "
+        "sentences. An arm with one seed is taken to vary as much."
     )
 
 
@@ -117,9 +120,10 @@ def _questions(study: Study) -> str:
         [
             "## Questions",
             _table(header, rows, left=3),
-            "Of mean BLEU. *Standard error*: sentences are resampled, the same ones for both arms; seeds vary as "
-            "pooled or, where both arms are systems of the same runs, as their differences do seed by seed. "
-            f"*p*: of both sides, by Student's t. Holm corrects for {len(rows)} questions asked together. "
+            "Of mean BLEU. *Standard error*: sentences are resampled, the same ones for both arms, and seeds vary as "
+            "pooled; where both arms are systems of the same runs, as their differences do seed by seed (of a single "
+            "run sentences alone count: the answer is about that run). *p*: of both sides, by Student's t. Holm "
+            f"corrects for {len(rows)} questions asked together. "
             f"*resolves*: the smallest true difference that this design finds in {POWER:.0%} of cases at the strictest "
             f"of Holm's levels ({LEVEL} / {len(rows)}): where a difference is not significant, one up to that size may "
             "be there all the same.",
@@ -200,7 +204,7 @@ def _made(study: Study) -> str:
         made = result.made
         facts = (made.updates, made.precision, made.trained, made.evaluated, made.decoding)
         cells = tuple("; ".join(found) or "-" for found in facts)
-        alike.setdefault(cells if result.has_seeds else (*["-"] * 3, cells[3], "-"), []).append(result.arm.label)
+        alike.setdefault(cells, []).append(result.arm.label)
     header = ["arms", "updates", "precision", "trained at", "evaluated at", "decoding"]
     rows = [["<br>".join(labels), *cells] for cells, labels in alike.items()]
     return "\n\n".join(

@@ -6,7 +6,7 @@ tests: [test_2016, test_2017]
 beside: [test_2017_novel]                 # shown, but in no mean and no question: rows of the others once more, say
 arms:                                     # in the order of the table
   - {arm: 05-both-st, label: "(5) both parts, ST"}
-  - {arm: 11-cascade, label: "(11) cascade", system: cascade, also: ../../cascade-mt}
+  - {arm: 11-cascade, label: "(11) cascade", system: cascade}
 contrasts:                                # asked together, so corrected together
   - {a: "(5) both parts, ST", b: "(9) the paper", claim: "cross-modal objectives help"}
   - {a: "(5) both parts, ST", b: "(9) the paper", claim: "on what is new too", tests: [test_2017_novel]}
@@ -38,14 +38,6 @@ class Arm:
     """Folder in ``RUNS``."""
     label: str
     system: str = "direct"
-    also: str | None = None
-    """Folder beside it, by seed, of another run that the arm needed; its time counts too."""
-    runs: str | None = None
-    """Folder in ``RUNS`` of the runs that were evaluated, by seed, where it is another arm's."""
-
-    @property
-    def trained(self) -> str:
-        return self.runs or self.arm
 
 
 @dataclass(frozen=True)
