@@ -74,7 +74,7 @@ def _scores(study: Study) -> str:
             _table(header, rows, left=1),
             "BLEU a test set and direction: mean over seeds (± standard deviation over them, where there are several). "
             f"The means over {_counted(study)} stand with their 95% intervals, of sentences and seeds together. "
-            "Minutes of training, a seed, without the pretraining of the parts; systems of the same runs share them.",
+            "Minutes of training of the models that were evaluated, a seed, not of those they started from.",
             _about_seeds(study),
         ]
     )
