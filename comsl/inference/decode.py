@@ -166,7 +166,7 @@ def decode_modes(
         if mode not in MODES:
             raise UsageError(f"unknown mode {mode!r}: use one of {', '.join(MODES)}")
     check_options(model, options)
-    memory = memory if _recalls(modes) else None
+    memory = memory if recalls(modes) else None
     check_memory(model, modes, memory)
     names = _codes(source_languages, len(clips))
     into_names = _codes(target_languages, len(clips)) if modes else names
@@ -206,11 +206,12 @@ def check_recall(modes: Sequence[str], there_is_one: bool) -> None:
     """UsageError for a memory that is missing, or that none of the modes reads."""
     if "memory" in modes and not there_is_one:
         raise UsageError("memory answers from a translation memory: name its manifest with --memory")
-    if there_is_one and not _recalls(modes):
+    if there_is_one and not recalls(modes):
         raise UsageError("--memory: only memory and pooled use it; ask for one of them, or leave it out")
 
 
-def _recalls(modes: Sequence[str]) -> bool:
+def recalls(modes: Sequence[str]) -> bool:
+    """Whether one of them reads a translation memory, where there is one."""
     return "pooled" in modes or "memory" in modes
 
 
@@ -334,7 +335,7 @@ class _Batch:
         return results
 
     def _chosen(self, mode: Mode, found: Mapping[Mode, list[Hypothesis]], recalled: Sequence[Recalled]) -> Hypothesis:
-        voices = self.memory.voices(recalled) if self.memory is not None and mode in ("memory", "pooled") else []
+        voices = self.memory.voices(recalled) if self.memory is not None and recalls([mode]) else []
         if mode == "memory":
             return least_risk(recalled=voices) if voices else Hypothesis("", math.nan)
         lists = [found[part] for part in (PARTS if mode == "pooled" else (mode,))]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from comsl.evaluation import LOOKUP
-from comsl.inference.decode import DecodingOptions
+from comsl.inference.decode import DecodingOptions, recalls
 from comsl.training.recipe import read_yaml
 from comsl.training.run_directory import CONFIGURATION, RunDirectory, RunError
 
@@ -17,8 +17,6 @@ SHOWN = ("beam", "mbr", "transcript")
 """Options of decoding that are always named; others where they are not the default."""
 HIDDEN = ("device", "batch_size", "batch_seconds", "scores")
 """They change no hypothesis, or stand elsewhere."""
-RECALLING = ("memory", "pooled")
-"""Systems that read a translation memory."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +61,6 @@ def _decoding(system: str, scores: dict[str, Any]) -> str:
     usual = {**asdict(DecodingOptions()), "precision": None}
     options = {name: value for name, value in scores["decoding"].items() if name not in HIDDEN}
     named = [f"{name} {value}" for name, value in options.items() if name in SHOWN or value != usual.get(name)]
-    if "memory" in scores and system in RECALLING:
+    if "memory" in scores and recalls([system]):
         named.append(f"memory gap {scores['memory']['gap']}")
     return ", ".join(named)

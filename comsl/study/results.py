@@ -86,12 +86,16 @@ def read_results(plan: Plan, runs: Path, n_samples: int) -> tuple[dict[str, Resu
         UsageError: no arm has an evaluation; an arm lacks one of its tests, or a system.
         ComparisonError: evaluations of the same test over other rows.
     """
-    found = {arm.label: _read(arm, runs, [*plan.tests, *plan.beside]) for arm in plan.arms}
-    there = {label: rows for label, rows in found.items() if rows is not None}
-    if not there:
+    results: dict[str, Result] = {}
+    rows: dict[str, Rows] = {}
+    for arm in plan.arms:
+        evaluated, found = _read(arm, runs, [*plan.tests, *plan.beside])
+        if found:
+            results[arm.label] = _result(arm, runs, evaluated, found, plan.tests)
+            rows[arm.label] = found
+    if not results:
         raise UsageError(f"{runs} holds no evaluation of any arm: <arm>/<seed>/<test> is where they are looked for")
-    results = {arm.label: _result(arm, runs, there[arm.label], plan.tests) for arm in plan.arms if arm.label in there}
-    return results, _score(results, there, plan.forms, n_samples)
+    return results, _score(results, rows, plan.forms, n_samples)
 
 
 def training_seconds(run: Path) -> float:
@@ -103,30 +107,29 @@ def training_seconds(run: Path) -> float:
 
 Rows = dict[str, dict[str, dict[str, Record]]]
 """Seed -> cell -> id -> record."""
+Evaluated = dict[str, dict[str, dict[str, Any]]]
+"""Seed -> test -> its scores.json."""
 
 
-def _read(arm: Arm, runs: Path, tests: Sequence[str]) -> Rows | None:
-    """None: the arm has no evaluation at all."""
+def _read(arm: Arm, runs: Path, tests: Sequence[str]) -> tuple[Evaluated, Rows]:
+    """Empty: the arm has no evaluation at all."""
     folders = sorted(path for path in (runs / arm.arm).glob("*") if any((path / test).is_dir() for test in tests))
+    evaluated: Evaluated = {}
     found: Rows = {}
     for folder in folders:
+        evaluated[folder.name] = {test: read_scores(folder / test) for test in tests}  # raises if one is not finished
         cells: dict[str, dict[str, Record]] = {}
         for test in tests:
-            read_scores(folder / test)  # whether it is finished
             records = [record for record in read_records(folder / test) if record["system"] == arm.system]
             for record in filter(scorable, records):
                 cells.setdefault(f"{test} {direction(record)}", {})[record["id"]] = record
             if not records:
                 raise UsageError(f"{folder / test} holds no rows of the system {arm.system!r} (arm {arm.label})")
         found[folder.name] = cells
-    return found or None
+    return evaluated, found
 
 
-def _result(arm: Arm, runs: Path, rows: Rows, counted: Sequence[str]) -> Result:
-    evaluated = {
-        seed: {test: read_scores(runs / arm.arm / seed / test) for test in dict.fromkeys(map(test_of, cells))}
-        for seed, cells in rows.items()
-    }
+def _result(arm: Arm, runs: Path, evaluated: Evaluated, rows: Rows, counted: Sequence[str]) -> Result:
     models = {seed: _models(tests.values(), runs / arm.arm / seed) for seed, tests in evaluated.items()}
     scores = [each for tests in evaluated.values() for each in tests.values()]
     made = read_made(arm.system, scores, [path for paths in models.values() for path in paths])
