@@ -72,7 +72,7 @@ def test_a_workflow_is_valid(path: Path) -> None:
 
 
 RUNS = {
-    "multi30k-speech": 9 + 4 + 3 * (3 + 1) + 3 + 3 + 3 + 1,  # of one seed, of three; cascades, modes, bounds
+    "multi30k-speech": 9 + 4 + 3 * (3 + 1) + 3 + 3 + 1 + 1,  # of one seed, of three; cascades, modes, bounds
     "mboshi": 3 * 2,  # without a memory and with one
     "mboshi-folds": 2,
 }
