@@ -25,9 +25,30 @@ def greedy_transcript(log_probs: Tensor, symbols: Sequence[str]) -> Hypothesis:
         ``tokens`` are numbers of symbols, ``score`` is the mean log-probability of a frame of the path.
     """
     best, path = log_probs.max(-1)
-    spelled = [symbol for symbol, _ in groupby(path.tolist()) if symbol]
-    text = " ".join("".join(symbols[symbol] for symbol in spelled).split())
-    return Hypothesis(text, best.mean().item(), spelled)
+    spelled = _spelled(path.tolist())
+    return Hypothesis(_written(spelled, symbols), best.mean().item(), spelled)
+
+
+def sampled_transcripts(log_probs: Tensor, symbols: Sequence[str], count: int) -> list[str]:
+    """The texts of paths drawn by their probabilities: what may have been said, where the likeliest path is but one.
+
+    The same ones every time, whatever clips it is decoded with.
+
+    Args:
+        log_probs: [F, C].
+        symbols: C, as in the model's ``ctc_vocabulary``.
+    """
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.multinomial(log_probs.float().exp().cpu(), count, replacement=True, generator=generator)
+    return [_written(_spelled(path), symbols) for path in drawn.T.tolist()]
+
+
+def _spelled(path: Sequence[int]) -> list[int]:
+    return [symbol for symbol, _ in groupby(path) if symbol]
+
+
+def _written(spelled: Sequence[int], symbols: Sequence[str]) -> str:
+    return " ".join("".join(symbols[symbol] for symbol in spelled).split())
 
 
 def ctc_scores(log_probs: Tensor, texts: Sequence[str], processor: Any) -> list[float]:

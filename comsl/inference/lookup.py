@@ -12,6 +12,7 @@ n-gram ranges 1-3 to 3-5 give 12.7 to 13.4.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -116,18 +117,21 @@ class Lookup:
             places, numbers, keys = places[here], numbers[here], keys[here]
             yield length, keys, places
 
-    def similarities(self, transcript: str) -> np.ndarray:
-        """Dot product with every training vector, [training rows]; the query's own length is left out (no influence
-        on the order)."""
+    def similarities(self, *transcripts: str) -> npt.NDArray[np.float64]:
+        """Cosine of every training row's vector, [training rows], and the transcript's; of several, the mean of theirs
+        before they are brought to unit length."""
         scores = np.zeros(len(self.translations))
-        text = _characters(_normalise(transcript))
+        square = 0.0
+        text = _characters("\n".join(map(_normalise, transcripts)))
         found = {length: keys for length, keys, _ in self._keys(text, text == ord("\n"), learn=False)}
         for length, postings in enumerate(self._postings, start=self.n_grams[0]):
             keys, counts = np.unique(found[length], return_counts=True)
             for number, count in zip(np.searchsorted(self._known[length], keys), counts, strict=True):
                 of = slice(postings.starts[number], postings.starts[number + 1])
-                scores[postings.rows[of]] += count * postings.idf[number] * postings.weights[of]
-        return scores
+                weight = count * postings.idf[number]
+                scores[postings.rows[of]] += weight * postings.weights[of]
+                square += weight**2
+        return scores / math.sqrt(square) if square else scores
 
     def translate(self, transcripts: Sequence[str], *, description: str = "look-up") -> list[str]:
         """The translation of the nearest training row for each transcript; "" where not one n-gram is shared."""

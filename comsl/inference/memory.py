@@ -1,9 +1,10 @@
 """A translation memory that is searched by ear: sentences with translations by people, for what has been said before.
 
-The transcript that the CTC head writes of a clip finds the sentences that are spelled most like it
-(``comsl.inference.lookup``); the CTC head then says how likely each of these is to be what was said. The nearest of
-them are candidates of minimum Bayes risk (``comsl.inference.mbr``): none may be what was said, and a translation that
-several of them nearly share is safer than the first one's.
+Transcripts that are drawn from the CTC head's probabilities find the sentences that share most of their rarer spellings
+(``comsl.inference.lookup``); the CTC head then says how likely each of these is to be what was said. Either alone is
+worse: the one does not hear, and the other finds a sentence of the same length likelier than one with the same words.
+The best by both are candidates of minimum Bayes risk (``comsl.inference.mbr``): none may be what was said, and a
+translation that several of them nearly share is safer than the first one's.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch import Tensor
 from comsl.data.characters import normalize_characters
 from comsl.errors import UsageError
 from comsl.inference import MEMORY_GAP
-from comsl.inference.ctc import greedy_transcript, log_likelihoods
+from comsl.inference.ctc import greedy_transcript, log_likelihoods, sampled_transcripts
 from comsl.inference.lookup import Lookup
 from comsl.inference.options import Hypothesis
 from comsl.languages import get_language
@@ -34,9 +35,20 @@ CANDIDATES = 100
 VOICES = 16
 """Most translations that are candidates: comparing them takes the square of their number."""
 
-SHARPNESS = 5.0
+HEARINGS = 64
+"""Transcripts that are drawn of a clip."""
+
+LIKENESS = 10.0
+"""A sentence whose cosine is greater by 0.1 weighs more by e to a tenth of this. Chosen on Mboshi's validation set, as
+the sharpness is."""
+
+SHARPNESS = 1.0
 """A sentence that CTC finds twice as far from what it heard as the likeliest one weighs less by e to this. A ratio,
-because what a nat is worth is a matter of the model. Chosen on Mboshi's validation set."""
+because what a nat is worth is a matter of the model."""
+
+TRUST = 5.0
+"""Where the memory's best sentence is twice as far from what was heard as the gap that the memory is given, the mode
+"pooled" trusts it less by e to this."""
 
 NEAREST = 0.05
 """Nats a character: a gap no larger than this is none."""
@@ -44,7 +56,15 @@ NEAREST = 0.05
 NEGLIGIBLE = 1e-3
 """Of the likeliest one's weight: what weighs less is no candidate."""
 
-RULE = {"candidates": CANDIDATES, "voices": VOICES, "sharpness": SHARPNESS, "nearest": NEAREST}
+RULE = {
+    "candidates": CANDIDATES,
+    "voices": VOICES,
+    "hearings": HEARINGS,
+    "likeness": LIKENESS,
+    "sharpness": SHARPNESS,
+    "trust": TRUST,
+    "nearest": NEAREST,
+}
 """What its answers depend on beside the sentences and the gap."""
 
 MemoryRow = tuple[str, str, str, str]
@@ -60,6 +80,10 @@ class Recalled:
     gap: float
     """By how many nats a character the CTC head finds it less likely than what it heard itself; a character of both on
     average, so that neither short sentences nor long ones gain."""
+    likeness: float
+    """Cosine with the transcripts that were drawn, 0 to 1."""
+    score: float
+    """The greater the better; the logarithm of its weight, by both."""
 
 
 class _Direction:
@@ -91,8 +115,8 @@ class TranslationMemory:
 
     Args:
         rows: languages in any of CoVoST's, Whisper's, mBART-50's ... codes.
-        gap: nats a character: where CTC finds the likeliest sentence by this much less likely than its own transcript,
-            the mode "pooled" trusts the memory as much as all its other ways together.
+        gap: nats a character: where CTC finds the best sentence by this much less likely than its own transcript, the
+            mode "pooled" trusts the memory as much as all its other ways together.
         name: for messages.
     """
 
@@ -111,43 +135,56 @@ class TranslationMemory:
         return direction is not None and direction.has(*row[2:])
 
     def recall(self, log_probs: Tensor, processor: Any, source: str, target: str) -> list[Recalled]:
-        """Sentences of that direction, the likeliest first; none where nothing was heard or nothing is like it.
+        """Sentences of that direction, the best first; none where nothing was heard or nothing is like it.
 
         Args:
             log_probs: [F, C] of the CTC head.
         """
-        direction = self._direction(source, target)
         heard = greedy_transcript(log_probs, processor.ctc_vocabulary)
         said = normalize_characters(heard.text)
+        direction = self._direction(source, target)
         if direction is None or not said:
             return []
-        similarities = direction.lookup.similarities(said)
-        best = np.argsort(-similarities, kind="stable")[:CANDIDATES]
-        places = [int(place) for place in best if similarities[place] > 0]
+        drawn = sampled_transcripts(log_probs, processor.ctc_vocabulary, HEARINGS)
+        likenesses = direction.lookup.similarities(*map(normalize_characters, drawn))
+        nearest = np.argsort(-likenesses, kind="stable")[:CANDIDATES]
+        places = [int(place) for place in nearest if likenesses[place] > 0]
         # What the head cannot spell in that many frames, or cannot spell at all, was not said.
         spelled = {place: processor.ctc_ids(direction.transcripts[place]) for place in places}
         places = [place for place in places if 0 < len(spelled[place][0]) <= len(log_probs) and not spelled[place][1]]
         own, *scores = log_likelihoods(log_probs, [heard.tokens, *(spelled[place][0] for place in places)])
-        found = []
-        for place, score in zip(places, scores, strict=True):
-            transcript = direction.transcripts[place]
-            if math.isfinite(score):
-                gap = 2 * (own - score) / (len(said) + len(transcript))
-                found.append(Recalled(direction.lookup.translations[place], transcript, gap))
-        return sorted(found, key=lambda each: each.gap)
+        lengths = [len(said) + len(direction.transcripts[place]) for place in places]
+        gaps = {
+            place: 2 * (own - score) / length
+            for place, score, length in zip(places, scores, lengths, strict=True)
+            if math.isfinite(score)
+        }
+        smallest = max(NEAREST, min(gaps.values(), default=0.0))
+        found = [
+            Recalled(
+                direction.lookup.translations[place],
+                direction.transcripts[place],
+                gap,
+                float(likenesses[place]),
+                LIKENESS * float(likenesses[place]) - SHARPNESS * max(gap, NEAREST) / smallest,
+            )
+            for place, gap in gaps.items()
+        ]
+        return sorted(found, key=lambda each: -each.score)
 
     def voices(self, recalled: Sequence[Recalled]) -> list[tuple[Hypothesis, float]]:
-        """Translations of what was recalled, likeliest first, with weights of sum 1; their scores are NaN."""
-        best: dict[str, float] = {}
-        for each in recalled:  # of sentences that are translated alike the likeliest
-            best.setdefault(each.translation, each.gap)
-        shares = {text: _weight(gap, next(iter(best.values()))) for text, gap in list(best.items())[:VOICES]}
+        """Translations of what was recalled, the best first, with weights of sum 1; their scores are NaN."""
+        scores: dict[str, float] = {}
+        for each in recalled:  # of sentences that are translated alike the best
+            scores.setdefault(each.translation, each.score)
+        highest = recalled[0].score if recalled else 0.0
+        shares = {text: math.exp(score - highest) for text, score in list(scores.items())[:VOICES]}
         shares = {text: share for text, share in shares.items() if share > NEGLIGIBLE}
         return [(Hypothesis(text, math.nan), share / sum(shares.values())) for text, share in shares.items()]
 
     def trust(self, best: Recalled) -> float:
-        """1 where the likeliest sentence is as far from what was heard as ``gap`` says, more where it is nearer."""
-        return _weight(best.gap, self.gap)
+        """1 where the best sentence is as far from what was heard as ``gap`` says, more where it is nearer."""
+        return math.exp(TRUST * (1 - max(best.gap, NEAREST) / max(self.gap, NEAREST)))
 
     def _direction(self, source: str, target: str) -> _Direction | None:
         wanted = _direction(source, target)
@@ -156,11 +193,6 @@ class TranslationMemory:
             there = ", ".join("-".join(each) for each in self._directions)
             console.print(f"{self.name}: nothing of {'-'.join(wanted)} in it, only of {there}", markup=False)
         return self._directions.get(wanted)
-
-
-def _weight(gap: float, reference: float) -> float:
-    """1 at the reference."""
-    return math.exp(SHARPNESS * (1 - max(gap, NEAREST) / max(reference, NEAREST)))
 
 
 def _direction(source: str, target: str) -> tuple[str, str]:

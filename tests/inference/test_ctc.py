@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from comsl.inference.ctc import best_together, ctc_scores, greedy_transcript
+from comsl.inference.ctc import best_together, ctc_scores, greedy_transcript, sampled_transcripts
 from comsl.inference.decode import Hypothesis
 
 SYMBOLS = ["<blank>", " ", "a", "b"]
@@ -30,6 +30,19 @@ def test_repeats_and_blanks_fall_away():
     assert (found.text, found.tokens, found.truncated) == ("aa b", [2, 2, 1, 3], False)
     assert found.score == pytest.approx(-0.2)
     assert greedy_transcript(certain[2:3], SYMBOLS).text == ""
+
+
+def test_what_is_drawn_comes_as_often_as_it_is_likely():
+    frames = log_probs(4)
+    drawn = sampled_transcripts(frames, SYMBOLS, 4000)
+    assert drawn == sampled_transcripts(frames, SYMBOLS, 4000)
+    of_text: dict[str, float] = {}
+    for path in product(range(4), repeat=4):
+        probability = math.exp(sum(frames[place, symbol].item() for place, symbol in enumerate(path)))
+        text = " ".join(spelled(path).split())
+        of_text[text] = of_text.get(text, 0.0) + probability
+    for text, probability in of_text.items():
+        assert drawn.count(text) / 4000 == pytest.approx(probability, abs=0.03)  # four standard errors of a half
 
 
 def test_the_score_is_the_sum_over_all_alignments():

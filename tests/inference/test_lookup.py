@@ -15,7 +15,11 @@ def test_weights_by_hand() -> None:
     rare = math.log(3 / 2) + 1
     length = math.sqrt(1 + rare**2)
     np.testing.assert_allclose(lookup.similarities("ab"), [1.0, 1.0 / length])
-    np.testing.assert_allclose(lookup.similarities("bcbc"), [0.0, 2 * rare**2 / length])
+    np.testing.assert_allclose(lookup.similarities("bcbc"), [0.0, rare / length])
+    # Of several the mean: (2, rare) of unit length.
+    both = math.sqrt(4 + rare**2)
+    np.testing.assert_allclose(lookup.similarities("ab", "abc"), [2 / both, (2 + rare**2) / both / length])
+    np.testing.assert_allclose(lookup.similarities("xyz", ""), [0.0, 0.0])
     assert lookup.translate(["ab", "bcbc", "xyz"]) == ["first", "second", ""]
 
 
@@ -33,6 +37,7 @@ def test_equals_dense_cosines() -> None:
     idf = np.log((1 + 15) / (1 + (counts[:15] > 0).sum(0))) + 1
     vectors = counts * idf
     cosines = vectors[15:] @ (vectors[:15] / np.linalg.norm(vectors[:15], axis=1, keepdims=True)).T
+    cosines /= np.linalg.norm(vectors[15:], axis=1, keepdims=True)
     lookup = Lookup(train, [str(row) for row in range(15)])
     for text, expected in zip(test, cosines, strict=True):
         np.testing.assert_allclose(lookup.similarities(text), expected, atol=1e-12)

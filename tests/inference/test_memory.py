@@ -10,8 +10,9 @@ import torch
 from comsl.data.manifest import write_manifest
 from comsl.errors import UsageError
 from comsl.inference.clips import prepare_clip
-from comsl.inference.ctc import ctc_scores
+from comsl.inference.ctc import ctc_scores, sampled_transcripts
 from comsl.inference.decode import DecodingOptions, Hypothesis, check_memory, decode_modes
+from comsl.inference.lookup import Lookup
 from comsl.inference.mbr import least_risk
 from comsl.inference.memory import Recalled, TranslationMemory, read_memory
 from tests.tiny import tiny_comsl, waveform
@@ -70,10 +71,17 @@ def test_the_sentence_that_was_misheard_is_recalled(parts, manifest):
     heard = hearing(model, "ter alde man")
     found = read_memory([manifest]).recall(heard, processor, "de", "en")
     assert found[0].translation == "the old man"
-    assert [each.gap for each in found] == sorted(each.gap for each in found)
     own, score = ctc_scores(heard, ["ter alde man", "der alte mann"], processor)
     assert found[0].gap == pytest.approx((own - score) / ((12 + 13) / 2))
     assert found[0].gap < 1 < found[1].gap
+    drawn = sampled_transcripts(heard, processor.ctc_vocabulary, 64)
+    (cosine,) = Lookup(["der alte mann"], [""]).similarities(*drawn)
+    assert Lookup([said for said, _ in SENTENCES], [""] * 4).similarities(*drawn)[0] == found[0].likeness < cosine
+    # Both count: ten times the cosine, and once the gap over the smallest gap.
+    assert [each.score for each in found] == sorted((each.score for each in found), reverse=True)
+    assert [each.score for each in found] == pytest.approx(
+        [10 * each.likeness - each.gap / found[0].gap for each in found]
+    )
     # As it stands in the memory it is no less likely than itself.
     assert read_memory([manifest]).recall(hearing(model, "wo ist der bahnhof"), processor, "deu", "eng")[0].gap == 0
 
@@ -108,7 +116,7 @@ def test_nothing_is_recalled_in_another_direction_or_of_silence(parts, manifest,
         assert memory.recall(hearing(model, "der alte mann"), processor, "de", "fr") == []
     assert capfd.readouterr().err.count("nothing of de-fr in it, only of de-en") == 1
     assert memory.recall(hearing(model, ""), processor, "de", "en") == []
-    assert memory.recall(hearing(model, "qq"), processor, "de", "en") == []
+    assert memory.recall(hearing(model, "qq", doubt=50.0), processor, "de", "en") == []
     # Four frames spell no sentence.
     assert memory.recall(hearing(model, "der alte mann")[:4], processor, "de", "en") == []
 
@@ -126,7 +134,7 @@ def test_memory_answers_and_pooled_believes_what_was_said_again(parts, manifest)
     (only,) = decode_modes(model, processor, clips[:1], "de", "en", ["memory"], OPTIONS, memory=memory)
     assert only.transcript is None  # none was asked for, and none is made
     # Nothing recalled: as without a memory.
-    hearing(model, "qq")
+    hearing(model, "qq", doubt=50.0)
     (row,) = decode_modes(model, processor, clips[:1], "de", "en", ["memory", "pooled"], OPTIONS, memory=memory)
     (without,) = decode_modes(model, processor, clips[:1], "de", "en", ["pooled"], OPTIONS)
     assert row.translations["memory"].text == ""
@@ -135,21 +143,18 @@ def test_memory_answers_and_pooled_believes_what_was_said_again(parts, manifest)
 
 def test_what_several_recalled_sentences_nearly_share_is_safer_than_the_first(parts, monkeypatch):
     memory = TranslationMemory(rows_of([("ja", "yes")]), gap=2.5)
-    near = [
-        Recalled("he went", "a", 2.0),
-        Recalled("the old man sleeps", "b", 2.1),
-        Recalled("the old man slept", "c", 2.2),
-    ]
-    recalled = [*near, Recalled("he went", "d", 2.3), Recalled("far off", "e", 4.0)]
+    scores = {"he went": 5.0, "the old man sleeps": 4.75, "the old man slept": 4.5}
+    near = [Recalled(text, text, 2.0, 0.5, score) for text, score in scores.items()]
+    recalled = [*near, Recalled("he went", "d", 2.3, 0.4, 4.4), Recalled("far off", "e", 4.0, 0.1, 0.0)]
     voices = memory.voices(recalled)
-    # A twentieth of the gap: e to a quarter less. The second "he went" adds nothing.
+    # The second "he went" adds nothing.
     shares = [1, math.exp(-0.25), math.exp(-0.5)]
-    assert [voice.text for voice, _ in voices][:3] == [each.translation for each in near]
+    assert [voice.text for voice, _ in voices][:3] == list(scores)
     assert [weight for _, weight in voices][:3] == pytest.approx(
         [share / (sum(shares) + math.exp(-5)) for share in shares]
     )
     assert memory.trust(near[0]) == pytest.approx(math.e)
-    many = [Recalled(f"number {number}", "", 2 + number / 100) for number in range(40)]
+    many = [Recalled(f"number {number}", "", 2.0, 0.5, 2 - number / 100) for number in range(40)]
     assert [voice.text for voice, _ in memory.voices(many)] == [f"number {number}" for number in range(16)]
     # As the mode answers.
     model, processor = parts
