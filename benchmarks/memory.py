@@ -4,7 +4,7 @@
            --manifest runs/mboshi-study/data/validation.jsonl
 
 A row for each pair of weights: of how a sentence is spelled (``comsl.inference.memory.LIKENESS``) and of how likely the
-CTC head finds it (``SHARPNESS``). *nearest*: cosine of the best sentence and the true transcript, mean over clips, which
+CTC head finds it (``SHARPNESS``). *nearest*: cosine of the best sentence and the true transcript, mean over clips; it
 varies less than a score of so few translations does. The greatest there is stands below the table.
 """
 
