@@ -63,18 +63,19 @@ def calibrate(folder: str | Path, out: str | Path | None = None) -> tuple[Calibr
     settings = {name: decoding[name] for name in DecodingOptions().outcome()}
     weights = {system: fit(*rows) for system, rows in fitted.items()}
     counts = {system: len(quality) for system, (_, quality) in fitted.items()}
-    calibration = Calibration(weights, settings, scores["manifests"], counts, (scores.get("memory") or {}).get("gap"))
+    memory = (scores.get("memory") or {}).get("settings")
+    calibration = Calibration(weights, settings, scores["manifests"], counts, memory)
     calibration.save(where / CALIBRATION)
     return calibration, where / CALIBRATION
 
 
 def reliability(
-    records: Sequence[Record], calibration: Calibration, memory_gap: float | None = None
+    records: Sequence[Record], calibration: Calibration, memory: dict[str, float] | None = None
 ) -> dict[str, dict[str, Any]]:
     """By system, how confidences and qualities go together; of those that it was made for.
 
     Args:
-        memory_gap: of the translation memory that pooled listened to, if it had one.
+        memory: settings of the translation memory that pooled listened to, if it had one.
 
     Returns:
         ``bins``: as many rows in each, from the least confident on, with the means of confidence and chrF;
@@ -83,7 +84,7 @@ def reliability(
     """
     found = {}
     for system, (features, quality) in judge(records).items():
-        if system not in calibration.weights or (system == "pooled" and memory_gap != calibration.memory_gap):
+        if system not in calibration.weights or (system == "pooled" and memory != calibration.memory):
             continue
         sure = np.array([calibration.confidence(system, row) for row in features.tolist()])
         parts = [part for part in np.array_split(np.argsort(sure, kind="stable"), BINS) if len(part)]

@@ -100,7 +100,7 @@ def evaluate(
         rows.read_durations()
     remembered = _memory(memory, memory_gap, done)
     models = {"model": model, "cascade_asr": cascade_asr, "cascade_mt": cascade_mt}
-    settings = decoding_settings(models, manifest, train_manifest, task, options, precision, memory, memory_gap)
+    settings = decoding_settings(models, manifest, train_manifest, task, options, precision, memory, remembered)
     log = RecordLog(out, settings)
     decoders = _Decoders(models, options, device, precision, remembered)
     for system in done:
@@ -148,7 +148,7 @@ def _about_memory(
     if known:
         console.print(f"--memory: {known} of the {len(rows.rows)} rows are in it, word for word", markup=False)
     paths = [str(path) for path in manifest_paths(manifests)]
-    return {"memory": {"manifests": paths, "gap": memory.gap, "rows_in_it": known}}
+    return {"memory": {"manifests": paths, "settings": memory.settings, "rows_in_it": known}}
 
 
 class _Decoders:
@@ -247,13 +247,13 @@ def _confidence(
     except UsageError as error:
         console.print(f"no table of confidences: {error}", markup=False)
         return {}
-    gap = None if memory is None else memory.gap
+    listened = None if memory is None else memory.settings
     if any(record["system"] == "pooled" for record in records) and "pooled" in calibration.weights:
         try:
-            calibration.check(options, "pooled", gap)
+            calibration.check(options, "pooled", listened)
         except UsageError as error:
             console.print(f"no table of confidences of pooled: {error}", markup=False)
-    return reliability(records, calibration, gap)
+    return reliability(records, calibration, listened)
 
 
 def _draw_attention(decoders: _Decoders, records: Sequence[Record], rows: ManifestRows, out: Path) -> str | None:

@@ -56,8 +56,8 @@ def footnotes(scores: dict[str, Any]) -> list[str]:
     if scores.get("memory"):
         memory = scores["memory"]
         notes.append(
-            f"memory: {', '.join(memory['manifests'])}, gap {memory['gap']:g}; {memory['rows_in_it']} of the rows are "
-            "in it, word for word"
+            f"memory: {', '.join(memory['manifests'])}, gap {memory['settings']['gap']:g}; "
+            f"{memory['rows_in_it']} of the rows are in it, word for word"
         )
     notes.append(f"{_decoding(scores)}; {scores['rows']} rows")
     return notes

@@ -9,7 +9,7 @@ from comsl.evaluation.rows import Manifest, manifest_paths
 from comsl.inference import Precision
 from comsl.inference.confidence import CALIBRATION
 from comsl.inference.decode import DecodingOptions
-from comsl.inference.memory import RULE
+from comsl.inference.memory import TranslationMemory
 from comsl.provenance import versions
 
 SUFFIXES = (".json", ".safetensors", ".model")
@@ -23,7 +23,7 @@ def decoding_settings(
     options: DecodingOptions,
     precision: Precision | None = None,
     memory: Manifest | None = None,
-    memory_gap: float = 0.0,
+    remembered: TranslationMemory | None = None,
 ) -> dict[str, Any] | None:
     """All that hypotheses depend on (batches are not among it); None for models that live in memory."""
     if any(model is not None and not isinstance(model, str | Path) for model in models.values()):
@@ -36,7 +36,7 @@ def decoding_settings(
         "decoding": options.outcome(),
         "precision": precision,
         "versions": versions(),
-        **(_memory_settings(memory, memory_gap) if memory else {}),
+        **(_memory_settings(memory, remembered) if remembered is not None else {}),
     }
 
 
@@ -58,5 +58,5 @@ def model_name(model: Any) -> str | None:
     return str(model) if isinstance(model, str | Path) else type(model).__name__
 
 
-def _memory_settings(manifests: Manifest, gap: float) -> dict[str, Any]:
-    return {"memory": [stamp(path) for path in manifest_paths(manifests)], "memory_gap": gap, "memory_rule": RULE}
+def _memory_settings(manifests: Manifest | None, memory: TranslationMemory) -> dict[str, Any]:
+    return {"memory": [stamp(path) for path in manifest_paths(manifests)], "memory_settings": memory.settings}

@@ -4,7 +4,7 @@ direct   speech -> translation, one model
 cascade  speech -> transcript -> translation: the same model twice, or two models
 mixed    speech -> transcript, then [transcript ; speech] -> translation, one model (``comsl.inference.decode``)
 pooled   the translation of these three that is likely to be least wrong, one model
-memory   of the sentences of a memory that are likeliest to have been said the safest translation, one model
+memory   of the sentences of a memory that are nearest to what was heard the safest translation, one model
 text     the reference transcript -> translation: the upper bound of a cascade
 lookup   the translation of the most similar training transcript: the floor
 """

@@ -47,25 +47,24 @@ class Calibration:
     manifests: list[str]
     rows: dict[str, int]
     """How many it was fitted on, by mode."""
-    memory_gap: float | None
-    """Of the translation memory that pooled listened to; None: it had none."""
+    memory: dict[str, float] | None
+    """Settings of the memory that pooled listened to (``TranslationMemory.settings``); None: it had none."""
 
     def confidence(self, mode: str, of: Sequence[float]) -> float:
         """Expected chrF of the mode's translation, 0 to 1, of its ``evidence``."""
         return 1 / (1 + math.exp(-sum(weight * value for weight, value in zip(self.weights[mode], of, strict=True))))
 
-    def check(self, options: DecodingOptions, mode: str | None = None, memory_gap: float | None = None) -> None:
+    def check(self, options: DecodingOptions, mode: str | None = None, memory: dict[str, float] | None = None) -> None:
         """UsageError for settings, or a mode (pooled: with a memory or without), that it was not made for."""
         again = "evaluate a development manifest with that and run comsl calibrate"
         if mode is not None and mode not in self.weights:
             raise UsageError(
                 f"confidence: not calibrated for the mode {mode}, only for {', '.join(self.weights)}: {again}"
             )
-        if mode == "pooled" and memory_gap != self.memory_gap:
-            made, asked = (
-                "without --memory" if gap is None else f"with --memory and --memory-gap {gap:g}"
-                for gap in (self.memory_gap, memory_gap)
-            )
+        if mode == "pooled" and memory != self.memory:
+            made, asked = _listening(self.memory), _listening(memory)
+            if made == asked:
+                raise UsageError(f"confidence: pooled was calibrated with a memory that chose by another rule: {again}")
             raise UsageError(f"confidence: pooled was calibrated {made}, not {asked}: {again}")
         for name, value in options.outcome().items():
             if self.decoding.get(name) != value:
@@ -91,6 +90,10 @@ def load_calibration(model: str | Path) -> Calibration | None:
         return Calibration(**content)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ComSLError(f"{path} is no calibration ({error}): run comsl calibrate again, or delete it") from error
+
+
+def _listening(memory: dict[str, float] | None) -> str:
+    return "without --memory" if memory is None else f"with --memory and --memory-gap {memory['gap']:g}"
 
 
 def _certainty(hypothesis: Hypothesis) -> float:

@@ -32,12 +32,14 @@ def greedy_transcript(log_probs: Tensor, symbols: Sequence[str]) -> Hypothesis:
 def sampled_transcripts(log_probs: Tensor, symbols: Sequence[str], count: int) -> list[str]:
     """The texts of paths drawn by their probabilities: what may have been said, where the likeliest path is but one.
 
-    The same ones every time, whatever clips it is decoded with.
+    Of the same probabilities the same ones every time; none where ``count`` is 0.
 
     Args:
         log_probs: [F, C].
         symbols: C, as in the model's ``ctc_vocabulary``.
     """
+    if not count:
+        return []
     generator = torch.Generator().manual_seed(0)
     drawn = torch.multinomial(log_probs.float().exp().cpu(), count, replacement=True, generator=generator)
     return [_written(_spelled(path), symbols) for path in drawn.T.tolist()]

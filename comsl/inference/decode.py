@@ -11,7 +11,7 @@ cascade  the speech is transcribed, and the decoder reads the encoded transcript
 mixed    the speech is transcribed, and transcript and speech are encoded together, text first, as in training; the
          decoder reads the speech part of it (``DecodingOptions.mixed_memory``)
 pooled   of the best hypotheses of these three, the one that is likely to be least wrong (``comsl.inference.mbr``)
-memory   of the translations of the sentences of a translation memory that are likeliest to have been said, the one that
+memory   of the translations of the sentences of a translation memory that are nearest to what was heard, the one that
          is likely to be least wrong (``comsl.inference.memory``); with such a memory "pooled" listens to it as well
 """
 

@@ -119,7 +119,7 @@ class Lookup:
 
     def similarities(self, *transcripts: str) -> npt.NDArray[np.float64]:
         """Cosine of every training row's vector, [training rows], and the transcript's; of several, the mean of theirs
-        before they are brought to unit length."""
+        before they are brought to unit length. An n-gram that no training row has counts for nothing."""
         scores = np.zeros(len(self.translations))
         square = 0.0
         text = _characters("\n".join(map(_normalise, transcripts)))

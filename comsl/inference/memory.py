@@ -1,9 +1,8 @@
 """A translation memory that is searched by ear: sentences with translations by people, for what has been said before.
 
 Transcripts that are drawn from the CTC head's probabilities find the sentences that share most of their rarer spellings
-(``comsl.inference.lookup``); the CTC head then says how likely each of these is to be what was said. Either alone is
-worse: the one does not hear, and the other finds a sentence of the same length likelier than one with the same words.
-The best by both are candidates of minimum Bayes risk (``comsl.inference.mbr``): none may be what was said, and a
+(``comsl.inference.lookup``); the CTC head then says how likely each of these is to be what was said. The best by both
+are candidates of minimum Bayes risk (``comsl.inference.mbr``): none may be what was said, and a
 translation that several of them nearly share is safer than the first one's.
 """
 
@@ -12,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,43 +28,34 @@ from comsl.inference.options import Hypothesis
 from comsl.languages import get_language
 from comsl.progress import console
 
-CANDIDATES = 100
-"""Sentences that the CTC head is asked about."""
 
-VOICES = 16
-"""Most translations that are candidates: comparing them takes the square of their number."""
+@dataclass(frozen=True)
+class Rule:
+    """How a memory chooses.
 
-HEARINGS = 64
-"""Transcripts that are drawn of a clip."""
+    Likeness, sharpness and hearings were chosen on Mboshi's validation set (``benchmarks/memory.py``). There likeness
+    does nearly all; likelihood is meant for what is said again word for word, of which that set has nothing.
+    """
 
-LIKENESS = 10.0
-"""A sentence whose cosine is greater by 0.1 weighs more by e to a tenth of this. Chosen on Mboshi's validation set, as
-the sharpness is."""
+    candidates: int = 100
+    """Sentences that the CTC head is asked about."""
+    voices: int = 16
+    """Most translations that are candidates: comparing them takes the square of their number."""
+    hearings: int = 64
+    """Transcripts that are drawn of a clip; 0: the likeliest path's alone."""
+    likeness: float = 10.0
+    """A sentence whose cosine is greater by 0.1 weighs more by e to a tenth of this."""
+    sharpness: float = 1.0
+    """A sentence that CTC finds twice as far from what it heard as the likeliest one weighs less by e to this. A ratio,
+    because what a nat is worth is a matter of the model."""
+    trust: float = 5.0
+    """Where the best sentence is twice as far from what was heard as the memory's gap, the mode "pooled" trusts the
+    memory less by e to this."""
+    nearest: float = 0.05
+    """Nats a character: a gap no larger than this is none."""
+    negligible: float = 1e-3
+    """Of the best one's weight: what weighs less is no candidate."""
 
-SHARPNESS = 1.0
-"""A sentence that CTC finds twice as far from what it heard as the likeliest one weighs less by e to this. A ratio,
-because what a nat is worth is a matter of the model."""
-
-TRUST = 5.0
-"""Where the memory's best sentence is twice as far from what was heard as the gap that the memory is given, the mode
-"pooled" trusts it less by e to this."""
-
-NEAREST = 0.05
-"""Nats a character: a gap no larger than this is none."""
-
-NEGLIGIBLE = 1e-3
-"""Of the likeliest one's weight: what weighs less is no candidate."""
-
-RULE = {
-    "candidates": CANDIDATES,
-    "voices": VOICES,
-    "hearings": HEARINGS,
-    "likeness": LIKENESS,
-    "sharpness": SHARPNESS,
-    "trust": TRUST,
-    "nearest": NEAREST,
-}
-"""What its answers depend on beside the sentences and the gap."""
 
 MemoryRow = tuple[str, str, str, str]
 """Source language, target language, transcript, translation."""
@@ -120,14 +110,21 @@ class TranslationMemory:
         name: for messages.
     """
 
-    def __init__(self, rows: Iterable[MemoryRow], gap: float = MEMORY_GAP, name: str = "the memory") -> None:
+    def __init__(
+        self, rows: Iterable[MemoryRow], gap: float = MEMORY_GAP, name: str = "the memory", rule: Rule | None = None
+    ) -> None:
         if not 0 <= gap <= 100:
             raise UsageError(f"--memory-gap {gap}: a number of nats from 0 to 100 is wanted")
-        self.gap, self.name = gap, name
+        self.gap, self.name, self.rule = gap, name, rule or Rule()
         self._directions: dict[tuple[str, str], _Direction] = {}
         for source, target, transcript, translation in rows:
             self._directions.setdefault(_direction(source, target), _Direction()).add(transcript, translation)
         self._missed: set[tuple[str, str]] = set()
+
+    @property
+    def settings(self) -> dict[str, float]:
+        """What its answers depend on beside its sentences."""
+        return {"gap": self.gap, **asdict(self.rule)}
 
     def has(self, row: MemoryRow) -> bool:
         """Whether this very sentence is in it, with this translation."""
@@ -135,7 +132,9 @@ class TranslationMemory:
         return direction is not None and direction.has(*row[2:])
 
     def recall(self, log_probs: Tensor, processor: Any, source: str, target: str) -> list[Recalled]:
-        """Sentences of that direction, the best first; none where nothing was heard or nothing is like it.
+        """Sentences of that direction, the best first; none where nothing was heard, or nothing spelled like any.
+
+        Where the head is in doubt there is nearly always something; its gap tells how little that may mean.
 
         Args:
             log_probs: [F, C] of the CTC head.
@@ -145,9 +144,9 @@ class TranslationMemory:
         direction = self._direction(source, target)
         if direction is None or not said:
             return []
-        drawn = sampled_transcripts(log_probs, processor.ctc_vocabulary, HEARINGS)
+        drawn = sampled_transcripts(log_probs, processor.ctc_vocabulary, self.rule.hearings) or [heard.text]
         likenesses = direction.lookup.similarities(*map(normalize_characters, drawn))
-        nearest = np.argsort(-likenesses, kind="stable")[:CANDIDATES]
+        nearest = np.argsort(-likenesses, kind="stable")[: self.rule.candidates]
         places = [int(place) for place in nearest if likenesses[place] > 0]
         # What the head cannot spell in that many frames, or cannot spell at all, was not said.
         spelled = {place: processor.ctc_ids(direction.transcripts[place]) for place in places}
@@ -159,14 +158,14 @@ class TranslationMemory:
             for place, score, length in zip(places, scores, lengths, strict=True)
             if math.isfinite(score)
         }
-        smallest = max(NEAREST, min(gaps.values(), default=0.0))
+        smallest = self._at_least(min(gaps.values(), default=0.0))
         found = [
             Recalled(
                 direction.lookup.translations[place],
                 direction.transcripts[place],
                 gap,
                 float(likenesses[place]),
-                LIKENESS * float(likenesses[place]) - SHARPNESS * max(gap, NEAREST) / smallest,
+                self.rule.likeness * float(likenesses[place]) - self.rule.sharpness * self._at_least(gap) / smallest,
             )
             for place, gap in gaps.items()
         ]
@@ -178,13 +177,16 @@ class TranslationMemory:
         for each in recalled:  # of sentences that are translated alike the best
             scores.setdefault(each.translation, each.score)
         highest = recalled[0].score if recalled else 0.0
-        shares = {text: math.exp(score - highest) for text, score in list(scores.items())[:VOICES]}
-        shares = {text: share for text, share in shares.items() if share > NEGLIGIBLE}
+        shares = {text: math.exp(score - highest) for text, score in list(scores.items())[: self.rule.voices]}
+        shares = {text: share for text, share in shares.items() if share > self.rule.negligible}
         return [(Hypothesis(text, math.nan), share / sum(shares.values())) for text, share in shares.items()]
 
     def trust(self, best: Recalled) -> float:
         """1 where the best sentence is as far from what was heard as ``gap`` says, more where it is nearer."""
-        return math.exp(TRUST * (1 - max(best.gap, NEAREST) / max(self.gap, NEAREST)))
+        return math.exp(self.rule.trust * (1 - self._at_least(best.gap) / self._at_least(self.gap)))
+
+    def _at_least(self, gap: float) -> float:
+        return max(gap, self.rule.nearest)
 
     def _direction(self, source: str, target: str) -> _Direction | None:
         wanted = _direction(source, target)

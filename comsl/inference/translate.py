@@ -160,7 +160,7 @@ class Translator:
         check_options(self.model, options)
         check_memory(self.model, (mode,), memory)
         if confidence and self.calibration is not None:
-            self.calibration.check(options, mode, None if memory is None else memory.gap)
+            self.calibration.check(options, mode, None if memory is None else memory.settings)
         cutting = limit, min_pause, threshold, max_joined
         job = _Job(self, source, target, task, options, cutting, mode, confidence, memory)
         results = job.run(inputs)

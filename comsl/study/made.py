@@ -62,5 +62,5 @@ def _decoding(system: str, scores: dict[str, Any]) -> str:
     options = {name: value for name, value in scores["decoding"].items() if name not in HIDDEN}
     named = [f"{name} {value}" for name, value in options.items() if name in SHOWN or value != usual.get(name)]
     if "memory" in scores and recalls([system]):
-        named.append(f"memory gap {scores['memory']['gap']}")
+        named.append(f"memory gap {scores['memory']['settings']['gap']}")
     return ", ".join(named)

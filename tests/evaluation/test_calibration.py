@@ -78,17 +78,19 @@ def test_calibrate_writes_what_translating_reads(tmp_path: Path) -> None:
         made.check(DecodingOptions(), "pooled")
     with pytest.raises(UsageError, match="calibrated with beam 5, not 1: .* run comsl calibrate"):
         made.check(DecodingOptions(beam=1))
-    assert made.memory_gap is None
-    assert calibrate(evaluation(tmp_path / "memory", model, memory={"gap": 1.5}))[0].memory_gap == 1.5
+    assert made.memory is None
+    listened = {"gap": 1.5, "likeness": 10.0}
+    assert calibrate(evaluation(tmp_path / "memory", model, memory={"settings": listened}))[0].memory == listened
+    assert load_calibration(model) != made
 
 
 def test_pooled_is_judged_as_it_was_calibrated(tmp_path: Path) -> None:
     records = read_records(evaluation(tmp_path / "dev", tmp_path))
     for record in records:
         record["system"] = record["system"].replace("mixed", "pooled")
-    without, with_one = (Calibration({"pooled": [0.0] * 4}, {}, [], {}, gap) for gap in (None, 2.0))
-    assert reliability(records, without).keys() == reliability(records, with_one, 2.0).keys() == {"pooled"}
-    assert reliability(records, without, 2.0) == reliability(records, with_one) == {}
+    without, with_one = (Calibration({"pooled": [0.0] * 4}, {}, [], {}, gap) for gap in (None, {"gap": 2.0}))
+    assert reliability(records, without).keys() == reliability(records, with_one, {"gap": 2.0}).keys() == {"pooled"}
+    assert reliability(records, without, {"gap": 2.0}) == reliability(records, with_one) == {}
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from comsl.evaluation.records import RecordLog, read_records, read_scores, write
 from comsl.evaluation.report import footnotes, transcription_lines, translation_lines
 from comsl.evaluation.settings import decoding_settings
 from comsl.inference.decode import Decoded, DecodingOptions, Hypothesis
+from comsl.inference.memory import TranslationMemory
 
 DE = ["der alte mann sieht das haus", "sie kauft drei rote äpfel", "wir gehen um vier uhr", "das ist gut"]
 EN = ["the old man sees the house", "she buys three red apples", "we leave at four o'clock", "that is a good thing"]
@@ -589,7 +590,8 @@ def test_a_memory_answers_without_a_transcript_and_is_part_of_the_settings(
     assert {record["hypothesis"] for record in result.records} <= {"from memory", ""}
     assert "from memory" in {record["hypothesis"] for record in result.records}
     assert result.scores["transcription"] == {}
-    assert result.scores["memory"] == {"manifests": [str(memory)], "gap": 1.0, "rows_in_it": 0}
+    settings = TranslationMemory([], 1.0).settings
+    assert result.scores["memory"] == {"manifests": [str(memory)], "settings": settings, "rows_in_it": 0}
     assert "0 of the rows are in it" in (tmp_path / "out" / "table.md").read_text()
     # Another content of the same file: nothing of the earlier answers is taken over.
     write_manifest([{**row, "id": str(n), "translation": "other words"} for n, row in enumerate(rows)], memory)

@@ -14,7 +14,7 @@ from comsl.inference.ctc import ctc_scores, sampled_transcripts
 from comsl.inference.decode import DecodingOptions, Hypothesis, check_memory, decode_modes
 from comsl.inference.lookup import Lookup
 from comsl.inference.mbr import least_risk
-from comsl.inference.memory import Recalled, TranslationMemory, read_memory
+from comsl.inference.memory import Recalled, Rule, TranslationMemory, read_memory
 from tests.tiny import tiny_comsl, waveform
 
 SENTENCES = [
@@ -75,15 +75,57 @@ def test_the_sentence_that_was_misheard_is_recalled(parts, manifest):
     assert found[0].gap == pytest.approx((own - score) / ((12 + 13) / 2))
     assert found[0].gap < 1 < found[1].gap
     drawn = sampled_transcripts(heard, processor.ctc_vocabulary, 64)
-    (cosine,) = Lookup(["der alte mann"], [""]).similarities(*drawn)
-    assert Lookup([said for said, _ in SENTENCES], [""] * 4).similarities(*drawn)[0] == found[0].likeness < cosine
-    # Both count: ten times the cosine, and once the gap over the smallest gap.
-    assert [each.score for each in found] == sorted((each.score for each in found), reverse=True)
-    assert [each.score for each in found] == pytest.approx(
-        [10 * each.likeness - each.gap / found[0].gap for each in found]
-    )
+    assert found[0].likeness == Lookup([said for said, _ in SENTENCES], [""] * 4).similarities(*drawn)[0]
     # As it stands in the memory it is no less likely than itself.
     assert read_memory([manifest]).recall(hearing(model, "wo ist der bahnhof"), processor, "deu", "eng")[0].gap == 0
+
+
+@pytest.mark.parametrize(
+    ("likeness", "sharpness", "first"), [(10.0, 1.0, "alike"), (0.0, 1.0, "likely"), (10.0, 0.0, "alike")]
+)
+def test_how_it_is_spelled_counts_beside_how_likely_it_is(parts, likeness, sharpness, first):
+    """Of a sentence with all letters right but others before them, and one with some wrong."""
+    model, processor = parts
+    heard = hearing(model, "der bahnhof")
+    rows = rows_of([("ich suche der bahnhof", "alike"), ("dex bxhnxof", "likely")])
+    found = TranslationMemory(rows, rule=Rule(likeness=likeness, sharpness=sharpness)).recall(
+        heard, processor, "de", "en"
+    )
+    alike, likely = sorted(found, key=lambda each: each.translation)
+    assert alike.likeness > likely.likeness
+    assert alike.gap > likely.gap
+    assert alike.score == pytest.approx(likeness * alike.likeness - sharpness * alike.gap / likely.gap)
+    assert likely.score == pytest.approx(likeness * likely.likeness - sharpness)
+    assert [found[0].translation, found[0].score] == [first, max(alike.score, likely.score)]
+
+
+def test_a_gap_of_next_to_nothing_is_none(parts):
+    """Else the ratio to it would rule out a sentence that differs in one letter which was hardly heard."""
+    model, processor = parts
+    memory = TranslationMemory(rows_of([("der mann", "the man"), ("der rabe", "the raven")]))
+    found = memory.recall(hearing(model, "der mann"), processor, "de", "en")
+    assert found[0].gap == 0.0
+    assert found[0].score == pytest.approx(10 * found[0].likeness - 1)
+    assert found[1].score == pytest.approx(10 * found[1].likeness - found[1].gap / 0.05)
+
+
+def test_only_the_sentences_spelled_most_like_it_are_asked_about(parts):
+    model, processor = parts
+    heard = hearing(model, "der alte mann")
+    (found,) = TranslationMemory(rows_of(SENTENCES), rule=Rule(candidates=1)).recall(heard, processor, "de", "en")
+    assert found.translation == "the old man"
+    (whole,) = Lookup(["der alte mann"], [""]).similarities("der alte mann")
+    greedy = TranslationMemory(rows_of(SENTENCES[:1]), rule=Rule(hearings=0)).recall(heard, processor, "de", "en")
+    assert greedy[0].likeness == whole == pytest.approx(1.0)
+    assert found.likeness < whole
+
+
+def test_a_doubtful_head_is_answered_all_the_same(parts):
+    """Of what it may have heard something is in the memory; the gap says how little that means."""
+    model, processor = parts
+    found = TranslationMemory(rows_of(SENTENCES)).recall(hearing(model, "qq", doubt=4.0), processor, "de", "en")
+    assert found
+    assert min(each.gap for each in found) > 3
 
 
 def test_spelling_does_not_matter(parts):

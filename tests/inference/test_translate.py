@@ -19,7 +19,7 @@ from comsl.inference.decode import Decoded, DecodingOptions, decode_modes, decod
 from comsl.inference.encoding import DecodingError
 from comsl.inference.inputs import FileError
 from comsl.inference.mbr import chrf
-from comsl.inference.memory import TranslationMemory
+from comsl.inference.memory import Rule, TranslationMemory
 from comsl.inference.segment import segment
 from comsl.inference.subtitles import FileResult
 from comsl.inference.translate import Translator, shipped_model
@@ -393,13 +393,17 @@ def test_settings_that_do_not_fit_are_wrong_usage_before_any_file(translator, se
 def test_pooled_with_a_memory_is_another_thing_than_without(translator, monkeypatch):
     weights = {"pooled": [0.0] * 4, "direct": [0.0] * 4}
     options = replace(SEARCH, beam=2)
-    without, with_one = (Calibration(weights, options.outcome(), [], {}, gap) for gap in (None, 2.0))
+    rows = [("de", "en", "ja", "yes")]
+    settings = TranslationMemory(rows, 2.0).settings
+    without, with_one = (Calibration(weights, options.outcome(), [], {}, listened) for listened in (None, settings))
     without.check(options, "pooled")
-    with_one.check(options, "pooled", 2.0)
+    with_one.check(options, "pooled", settings)
     with_one.check(options, "direct")
     with pytest.raises(UsageError, match="calibrated with --memory and --memory-gap 2, not without --memory: evaluate"):
         with_one.check(options, "pooled")
-    memory = TranslationMemory([("de", "en", "ja", "yes")], 1.5)
+    with pytest.raises(UsageError, match="calibrated with a memory that chose by another rule: evaluate"):
+        with_one.check(options, "pooled", TranslationMemory(rows, 2.0, rule=Rule(hearings=0)).settings)
+    memory = TranslationMemory(rows, 1.5)
     model, processor = translator.model, translator.processor
     monkeypatch.setattr("comsl.inference.translate.check_memory", lambda *_: None)  # it has no CTC head
     with pytest.raises(UsageError, match="calibrated without --memory, not with --memory and --memory-gap 1.5"):
